@@ -1,0 +1,224 @@
+use std::borrow::Cow;
+
+use fanfare_protocol::Publication;
+use fanfare_protocol::msgpack::{self, MsgpackError, Token, read, skip};
+use fanfare_protocol::publication::{EventNameError, Rooms, check_event_name};
+
+use super::SENT_AT;
+use crate::Malformed;
+
+/// Packet types of events: 2, and 5 where an old emitter sent binary.
+const EVENTS: [u64; 2] = [2, 5];
+/// Most rooms that one publication names; each takes 24 bytes here and may take one on the wire.
+const MAX_ROOMS: usize = 65_536;
+
+/// Reads an envelope that came on a channel of `namespace`. The result borrows from `payload`.
+///
+/// As tolerant as emitters need: rooms, flags and except may be absent, nil or "", a room may be an integer,
+/// the namespace may be absent, elements and keys that nobody knows are skipped. An event whose name
+/// Socket.IO keeps for itself is refused, since clients break on it.
+pub fn decode<'a>(payload: &'a [u8], namespace: &str, max: usize) -> Result<Publication<'a>, Malformed> {
+    if payload.len() > max {
+        return Err(Malformed::TooLarge);
+    }
+    let mut rest = payload;
+    let Token::Array(elements @ 3..=16) = next(&mut rest)? else { return Err(Malformed::Shape) };
+    skip_value(&mut rest)?;
+    let packet = Packet::read(&mut rest)?;
+    let opts = Opts::read(&mut rest)?;
+    let mut sent_at = None;
+    for element in 3..elements {
+        if element == 3 {
+            sent_at = read_sent_at(&mut rest)?;
+        } else {
+            skip_value(&mut rest)?;
+        }
+    }
+    if !rest.is_empty() {
+        return Err(Malformed::Shape);
+    }
+    if packet.namespace != namespace {
+        return Err(Malformed::WrongNamespace);
+    }
+    check_event(packet.data)?;
+    Ok(Publication {
+        namespace: Cow::Borrowed(packet.namespace),
+        rooms: opts.rooms,
+        except: opts.except,
+        volatile: opts.volatile,
+        data: Cow::Borrowed(packet.data),
+        sent_at,
+    })
+}
+
+/// `{type, data, nsp}`.
+struct Packet<'a> {
+    namespace: &'a str,
+    /// The event's array, skipped over but not yet checked.
+    data: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    fn read(rest: &mut &'a [u8]) -> Result<Self, Malformed> {
+        let Token::Map(pairs) = next(rest)? else { return Err(Malformed::Shape) };
+        let (mut is_event, mut data, mut namespace) = (false, None, "/");
+        for _ in 0..pairs {
+            match key(rest)? {
+                b"type" => is_event = matches!(next(rest)?, Token::Unsigned(kind) if EVENTS.contains(&kind)),
+                b"data" => data = Some(take_value(rest)?),
+                b"nsp" => namespace = read_namespace(rest)?,
+                _ => skip_value(rest)?,
+            }
+        }
+        match data {
+            Some(data) if is_event => Ok(Self { namespace, data }),
+            _ => Err(Malformed::Shape),
+        }
+    }
+}
+
+/// Absent, nil, notepack's `undefined` and "" are the main namespace.
+fn read_namespace<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Malformed> {
+    match next(rest)? {
+        Token::Nil | Token::Ext(..) | Token::Str([]) => Ok("/"),
+        Token::Str(name) => utf8(name),
+        _ => Err(Malformed::Shape),
+    }
+}
+
+/// `{rooms, flags, except}`.
+#[derive(Default)]
+struct Opts<'a> {
+    rooms: Rooms<'a>,
+    except: Rooms<'a>,
+    volatile: bool,
+}
+
+impl<'a> Opts<'a> {
+    fn read(rest: &mut &'a [u8]) -> Result<Self, Malformed> {
+        let mut opts = Self::default();
+        let pairs = match next(rest)? {
+            Token::Map(pairs) => pairs,
+            Token::Nil | Token::Ext(..) => return Ok(opts),
+            _ => return Err(Malformed::Shape),
+        };
+        for _ in 0..pairs {
+            match key(rest)? {
+                b"rooms" => opts.rooms = read_rooms(rest)?,
+                b"except" => opts.except = read_rooms(rest)?,
+                b"flags" => opts.volatile = read_volatile(rest)?,
+                _ => skip_value(rest)?,
+            }
+        }
+        Ok(opts)
+    }
+}
+
+/// An array of names; absent ones are an empty list, one bare name is a list of one.
+fn read_rooms<'a>(rest: &mut &'a [u8]) -> Result<Rooms<'a>, Malformed> {
+    let mut rooms = Rooms::new();
+    match next(rest)? {
+        Token::Nil | Token::Ext(..) | Token::Str([]) => {}
+        Token::Array(len) => {
+            for _ in 0..len {
+                let token = next(rest)?;
+                if rooms.len() == MAX_ROOMS {
+                    return Err(Malformed::TooLarge);
+                }
+                rooms.push(room(token)?);
+            }
+        }
+        single => rooms.push(room(single)?),
+    }
+    Ok(rooms)
+}
+
+fn room(token: Token<'_>) -> Result<Cow<'_, str>, Malformed> {
+    match token {
+        Token::Str(name) => utf8(name).map(Cow::Borrowed),
+        Token::Unsigned(number) => Ok(Cow::Owned(number.to_string())),
+        Token::Signed(number) => Ok(Cow::Owned(number.to_string())),
+        _ => Err(Malformed::Shape),
+    }
+}
+
+fn read_volatile(rest: &mut &[u8]) -> Result<bool, Malformed> {
+    let pairs = match next(rest)? {
+        Token::Map(pairs) => pairs,
+        Token::Nil | Token::Ext(..) | Token::Str([]) | Token::Array(0) => return Ok(false),
+        _ => return Err(Malformed::Shape),
+    };
+    let mut volatile = false;
+    for _ in 0..pairs {
+        if key(rest)? == b"volatile" {
+            volatile = take_value(rest)? == [0xc3];
+        } else {
+            skip_value(rest)?;
+        }
+    }
+    Ok(volatile)
+}
+
+/// fanfare's own map; anything else there is somebody else's and skipped.
+fn read_sent_at(rest: &mut &[u8]) -> Result<Option<u64>, Malformed> {
+    let value = take_value(rest)?;
+    let mut inner = value;
+    let Token::Map(pairs) = next(&mut inner)? else { return Ok(None) };
+    let mut sent_at = None;
+    for _ in 0..pairs {
+        let key = take_value(&mut inner)?;
+        let value = take_value(&mut inner)?;
+        if let Ok(Token::Str(name)) = read(&mut { key })
+            && name == SENT_AT.as_bytes()
+            && let Ok(Token::Unsigned(micros)) = read(&mut { value })
+        {
+            sent_at = Some(micros);
+        }
+    }
+    Ok(sent_at)
+}
+
+fn check_event(data: &[u8]) -> Result<(), Malformed> {
+    msgpack::check_event(data).map_err(malformed)?;
+    let mut rest = data;
+    next(&mut rest)?;
+    if let Token::Str(name) = next(&mut rest)?
+        && check_event_name(utf8(name)?) == Err(EventNameError::Reserved)
+    {
+        return Err(Malformed::Shape);
+    }
+    Ok(())
+}
+
+fn key<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    match next(rest)? {
+        Token::Str(name) => Ok(name),
+        _ => Err(Malformed::Shape),
+    }
+}
+
+fn next<'a>(rest: &mut &'a [u8]) -> Result<Token<'a>, Malformed> {
+    read(rest).map_err(malformed)
+}
+
+fn take_value<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let len = skip(rest).map_err(malformed)?;
+    let (value, tail) = rest.split_at(len);
+    *rest = tail;
+    Ok(value)
+}
+
+fn skip_value(rest: &mut &[u8]) -> Result<(), Malformed> {
+    take_value(rest).map(drop)
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed::Shape)
+}
+
+fn malformed(error: MsgpackError) -> Malformed {
+    match error {
+        MsgpackError::TooDeep => Malformed::TooDeep,
+        _ => Malformed::Shape,
+    }
+}

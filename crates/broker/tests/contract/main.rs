@@ -1,0 +1,9 @@
+//! What every broker keeps, asked of the one in memory and of the one over a real Redis, and what only
+//! the latter has to survive.
+
+mod driver;
+mod faults;
+mod foreign;
+mod pair;
+mod server;
+mod suite;

@@ -1,0 +1,123 @@
+//! What an edge is told when it starts: limits, timings and rules, each with its unit. Reading files,
+//! flags and the environment is the binary's work.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fanfare_protocol::Namespaces;
+
+use crate::rules::Rules;
+
+/// Everything an edge needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of the node, for logs and metrics.
+    pub node: String,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Metrics, health and publishing.
+    pub private: SocketAddr,
+    pub namespaces: Namespaces,
+    pub rules: Rules,
+    pub origins: Origins,
+    /// Path of Socket.IO, with slashes at both ends.
+    pub socketio_path: String,
+    /// Path of plain WebSocket.
+    pub plain_path: String,
+    /// HTML served at `/`, where there is a page to show.
+    pub page: Option<&'static str>,
+    pub timing: Timing,
+    pub limits: Limits,
+    /// Threads that own connections; `None`: cores − 1, at least 1.
+    pub shards: Option<usize>,
+}
+
+/// Which browsers' pages may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Every page.
+    Any,
+    /// Pages of the same host, and of these origins (`https://app.example`, no path).
+    SameHostAnd(Vec<String>),
+}
+
+/// Timings of an edge.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// Heartbeat: from the answer to the next ping.
+    pub ping_interval: Duration,
+    /// Heartbeat: how long an answer may take.
+    pub ping_timeout: Duration,
+    /// Socket.IO: how long a connection may stay without a namespace.
+    pub connect_timeout: Duration,
+    /// How long a request head may take.
+    pub header_timeout: Duration,
+    /// How long a join waits for the broker.
+    pub join_timeout: Duration,
+    /// How long a room without members stays subscribed.
+    pub linger: Duration,
+    /// An outbox over its soft bound that does not move for this long closes the connection.
+    pub stall_timeout: Duration,
+    /// How long the broker may be away until the node says that it is not ready.
+    pub ready_grace: Duration,
+    /// Over how long a leaving node closes its connections.
+    pub drain_window: Duration,
+}
+
+/// Bounds of an edge. Sizes are bytes.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open client connections.
+    pub connections: usize,
+    /// One message from a client, all its fragments together. Socket.IO's `maxPayload`.
+    pub max_payload: usize,
+    /// Rooms per connection.
+    pub rooms_per_connection: usize,
+    /// What may wait in one outbox without a limit in time.
+    pub outbox_soft: usize,
+    /// What may wait in one outbox at all.
+    pub outbox_hard: usize,
+    /// What all outboxes of the node may hold in memory.
+    pub outbox_budget: usize,
+    /// What may wait behind a pending join of one connection, before it is no longer read.
+    pub pending_commands: usize,
+    /// What may wait between shards, per shard.
+    pub shard_queue: usize,
+    /// What may wait to be published, for the whole node.
+    pub publish_queue: usize,
+    /// Body of a publish request.
+    pub publish_body: usize,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(45),
+            header_timeout: Duration::from_secs(10),
+            join_timeout: Duration::from_secs(2),
+            linger: Duration::from_secs(2),
+            stall_timeout: Duration::from_secs(5),
+            ready_grace: Duration::from_secs(2),
+            drain_window: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            max_payload: 1_000_000,
+            rooms_per_connection: 16_384,
+            outbox_soft: 1 << 20,
+            outbox_hard: 64 << 20,
+            outbox_budget: 512 << 20,
+            pending_commands: 64 << 10,
+            shard_queue: 32 << 20,
+            publish_queue: 64 << 20,
+            publish_body: 1 << 20,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! One client's live link: its socket, protocol machine, sessions and outbox. Owned by one shard.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use fanfare_protocol::websocket::Decoder;
+use fanfare_protocol::{Command, Disconnect, Encoding, NamespaceId, ReplyTo, plain, socketio};
+use smallvec::SmallVec;
+
+use crate::http::gate::Permit;
+use crate::hub::members::{Memberships, RoomId};
+use crate::outbox::Outbox;
+
+/// A kind of connection, as metrics tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    SocketIo,
+    PlainJson,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 2] = [Self::SocketIo, Self::PlainJson];
+
+    /// The value of the metric label `protocol`.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::SocketIo => "sio",
+            Self::PlainJson => "ws_json",
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// The protocol that a connection speaks.
+#[derive(Debug)]
+pub(crate) enum Machine {
+    SocketIo(socketio::Machine),
+    /// `json_ping`: the client offered a `fanfare.v1` subprotocol, and so answers JSON pings.
+    Plain {
+        machine: plain::Machine,
+        json_ping: bool,
+    },
+}
+
+impl Machine {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::SocketIo(_) => Kind::SocketIo,
+            Self::Plain { .. } => Kind::PlainJson,
+        }
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        match self {
+            Self::SocketIo(_) => Encoding::SocketIoText,
+            Self::Plain { .. } => Encoding::PlainJson,
+        }
+    }
+}
+
+/// A connection's presence in one namespace. `random` proves its sid.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Session {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) random: u64,
+    /// The CONNECT was answered; publications reach it.
+    pub(crate) connected: bool,
+    /// The broker confirmed the session's own channel.
+    pub(crate) active: bool,
+}
+
+/// One client's live link.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: mio::net::TcpStream,
+    /// Differs for each connection that used the same slot.
+    pub(crate) generation: u32,
+    pub(crate) machine: Machine,
+    pub(crate) decoder: Decoder,
+    pub(crate) outbox: Outbox,
+    pub(crate) sessions: SmallVec<[Session; 1]>,
+    pub(crate) rooms: Memberships,
+    /// Commands that wait, the first of them for the broker.
+    pub(crate) pending: Option<Box<Pending>>,
+    pub(crate) flow: Flow,
+    pub(crate) heartbeat: Heartbeat,
+    /// By when a namespace has to be entered, until one was.
+    pub(crate) connect_by: Option<Instant>,
+    /// Tick of the wheel that counts; others that fire are old.
+    pub(crate) timer: Option<u64>,
+    /// The publication that last looked at this connection, where one may look twice.
+    pub(crate) stamp: u32,
+    /// Dropped last: frees the connection's place at the node's bound.
+    pub(crate) _permit: std::sync::Arc<Permit>,
+}
+
+/// What the socket can do now.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    /// Stands in the ring of small rooms, or of large ones.
+    pub(crate) in_small: bool,
+    pub(crate) in_large: bool,
+    /// Since when the kernel has taken nothing, while it refuses.
+    pub(crate) blocked: Option<Instant>,
+    /// Stands in the shard's list of blocked connections.
+    pub(crate) swept: bool,
+    /// More may be readable than was read.
+    pub(crate) unread: bool,
+    /// Not read, because too much waits in `pending`.
+    pub(crate) paused: bool,
+    /// Leaving: what waits is flushed, nothing is taken any more.
+    pub(crate) closing: Option<Closing>,
+}
+
+/// A connection that is being closed from this side.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Closing {
+    pub(crate) reason: Disconnect,
+    /// Cut by then, flushed or not.
+    pub(crate) until: Instant,
+    /// The client has closed, too: nothing is waited for but the flush.
+    pub(crate) answered: bool,
+    /// The write half is shut.
+    pub(crate) shut: bool,
+}
+
+/// Where the heartbeat stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Heartbeat {
+    /// A ping goes out then.
+    PingAt(Instant),
+    /// The answer is due by then.
+    PongBy(Instant),
+}
+
+/// Commands that wait behind one that needs the broker.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) steps: VecDeque<Step>,
+    /// Bytes of the commands that wait.
+    pub(crate) bytes: usize,
+}
+
+/// One waiting step. `Connect` and `Join` have asked the broker already.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Connect { namespace: NamespaceId, until: Instant },
+    Join { room: RoomId, reply: Option<ReplyTo>, until: Instant },
+    Command(Command),
+}
+
+impl Connection {
+    pub(crate) fn session(&self, namespace: NamespaceId) -> Option<&Session> {
+        self.sessions.iter().find(|session| session.namespace == namespace)
+    }
+
+    pub(crate) fn session_mut(&mut self, namespace: NamespaceId) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|session| session.namespace == namespace)
+    }
+}

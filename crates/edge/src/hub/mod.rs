@@ -1,0 +1,125 @@
+//! The hub: this node's members, split over shards. A shard is one thread that owns its connections.
+
+mod fanout;
+mod feed;
+mod flush;
+mod inbox;
+pub(crate) mod interest;
+pub(crate) mod members;
+mod reading;
+mod session;
+mod shard;
+mod timers;
+mod wheel;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use fanfare_broker::Feed;
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::publish::PublishQueue;
+
+pub(crate) use inbox::{Inbox, Opening, Post, Ticket};
+pub(crate) use shard::WAKE;
+
+/// What every shard and every request sees.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    /// Tag of this incarnation, 24 bits: the front of every sid.
+    pub(crate) tag: u32,
+    pub(crate) metrics: Metrics,
+    pub(crate) publish: PublishQueue,
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) state: NodeState,
+}
+
+/// What the node as a whole is doing.
+#[derive(Debug, Default)]
+pub(crate) struct NodeState {
+    pub(crate) draining: AtomicBool,
+    /// Connections that shards own.
+    pub(crate) open: AtomicUsize,
+    /// Called when a shard has panicked.
+    pub(crate) failed: Notify,
+    /// Since when the feed is down, while it is.
+    pub(crate) feed_down: std::sync::Mutex<Option<Instant>>,
+}
+
+impl NodeState {
+    /// Notes that the link by which publications come in is up or gone.
+    pub(crate) fn feed_link(&self, up: bool, now: Instant) {
+        let mut down = self.feed_down.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match up {
+            true => *down = None,
+            false => {
+                down.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Since when that link is down, while it is.
+    pub(crate) fn feed_down(&self) -> Option<Instant> {
+        *self.feed_down.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The shards' side of the node.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    context: Arc<Context>,
+    next: AtomicUsize,
+}
+
+impl Hub {
+    /// Starts one thread per inbox of `context`; the first one drives `feed`.
+    pub(crate) fn start(
+        context: Arc<Context>,
+        polls: Vec<mio::Poll>,
+        feed: Box<dyn Feed>,
+    ) -> std::io::Result<Self> {
+        let mut feed = Some(feed);
+        for (index, poll) in polls.into_iter().enumerate() {
+            let (context, feed) = (context.clone(), feed.take());
+            std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+                // Told also when the thread unwinds: a node never goes on without one of its shards.
+                let _alarm = Alarm(context.clone());
+                shard::Shard::new(context, index, poll, feed).run();
+            })?;
+        }
+        Ok(Self { context, next: AtomicUsize::new(0) })
+    }
+
+    /// Gives a connection to the shard with the fewest of two.
+    pub(crate) fn open(&self, opening: Opening) {
+        let inboxes = &self.context.inboxes;
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % inboxes.len();
+        let second = (first + 1) % inboxes.len();
+        let load = |at: usize| inboxes[at].connections.load(Ordering::Relaxed);
+        let chosen = if load(second) < load(first) { second } else { first };
+        self.context.state.open.fetch_add(1, Ordering::Relaxed);
+        inboxes[chosen].connections.fetch_add(1, Ordering::Relaxed);
+        inboxes[chosen].push(Post::Open(Box::new(opening)));
+    }
+
+    /// Closes every connection, the last by `until`.
+    pub(crate) fn drain(&self, until: Instant) {
+        for inbox in &self.context.inboxes {
+            inbox.push(Post::Drain { until });
+        }
+    }
+}
+
+struct Alarm(Arc<Context>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.state.failed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! From a readable socket to commands.
+
+use std::io::Read;
+
+use fanfare_protocol::websocket::{self, Incoming, Opcode};
+use fanfare_protocol::{Command, Disconnect, Frame, Payload, ReplyTo, plain};
+
+use super::shard::Shard;
+use crate::connection::{Connection, Machine};
+use crate::metrics::{Count, Level};
+
+/// Reads of one socket before others have their turn.
+const READS: usize = 4;
+
+impl Shard {
+    /// Reads what a socket has, as far as its turn goes. `to_end`: the peer has closed, so a short read
+    /// is not the end.
+    pub(super) fn read(&mut self, slot: u32, to_end: bool) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let mut more = true;
+        for _ in 0..READS {
+            let Some(connection) = self.connections.get_mut(slot as usize) else { break };
+            if connection.flow.paused {
+                connection.flow.unread = true;
+                more = false;
+                break;
+            }
+            match connection.socket.read(&mut buffer) {
+                Ok(0) => {
+                    self.remove(slot, Disconnect::Client);
+                    more = false;
+                    break;
+                }
+                Ok(count) => {
+                    self.take_bytes(slot, &mut buffer[..count]);
+                    // A short read has emptied the socket; new bytes raise a new edge.
+                    if count < buffer.len() && !to_end {
+                        more = false;
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    more = false;
+                    break;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.remove(slot, Disconnect::Client);
+                    more = false;
+                    break;
+                }
+            }
+        }
+        self.read_buffer = buffer;
+        if let Some(connection) = self.connections.get_mut(slot as usize)
+            && more
+            && !connection.flow.unread
+        {
+            connection.flow.unread = true;
+            self.unread.push(slot);
+        }
+    }
+
+    /// Goes on with sockets that had more than one turn's worth.
+    pub(super) fn read_on(&mut self) {
+        for slot in std::mem::take(&mut self.unread) {
+            if let Some(connection) = self.connections.get_mut(slot as usize) {
+                connection.flow.unread = false;
+                self.read(slot, false);
+            }
+        }
+    }
+
+    /// Decodes bytes and does what they ask.
+    pub(super) fn take_bytes(&mut self, slot: u32, bytes: &mut [u8]) {
+        self.counters.add(Count::ReceivedBytes, bytes.len() as u64);
+        let mut commands = std::mem::take(&mut self.commands);
+        let mut answers = Vec::new();
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.flow.closing.is_some() {
+            self.discard(slot, bytes);
+            return;
+        }
+        let config = &self.context.config;
+        let Connection { decoder, machine, .. } = connection;
+        let mut closed = None;
+        let result = decoder.feed(bytes, config.limits.max_payload, &mut |incoming| match incoming {
+            Incoming::Text(text) => {
+                receive(machine, config, Payload::Text(text), &mut commands, &mut answers)
+            }
+            Incoming::Binary(bytes) => {
+                receive(machine, config, Payload::Binary(bytes), &mut commands, &mut answers)
+            }
+            Incoming::Ping(payload) => {
+                let mut wire = Vec::with_capacity(payload.len() + 2);
+                websocket::write_frame(Opcode::Pong, payload, &mut wire);
+                answers.push(Frame::from_wire(wire));
+                Ok(())
+            }
+            Incoming::Pong(_) => {
+                if matches!(machine, Machine::Plain { .. }) {
+                    commands.push(Command::Pong);
+                }
+                Ok(())
+            }
+            Incoming::Close { code, .. } => {
+                closed = Some(code);
+                Ok(())
+            }
+        });
+        for frame in answers {
+            self.send(slot, frame);
+        }
+        for command in commands.drain(..) {
+            self.command(slot, command);
+        }
+        self.commands = commands;
+        match (result, closed) {
+            (Err(reason), _) => self.close(slot, reason),
+            (Ok(()), Some(code)) => self.close_answered(slot, code),
+            (Ok(()), None) => {}
+        }
+    }
+
+    /// A connection that leaves takes nothing any more; only the client's own close counts.
+    fn discard(&mut self, slot: u32, bytes: &mut [u8]) {
+        let limit = self.context.config.limits.max_payload;
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let mut closed = false;
+        let result = connection.decoder.feed(bytes, limit, &mut |incoming| {
+            closed |= matches!(incoming, Incoming::Close { .. });
+            Ok(())
+        });
+        if (closed || result.is_err())
+            && let Some(closing) = &mut connection.flow.closing
+        {
+            let reason = closing.reason;
+            closing.answered = true;
+            if connection.outbox.is_empty() {
+                self.remove(slot, reason);
+            }
+        }
+    }
+
+    /// Stops or resumes reading, as what waits behind a join allows.
+    pub(super) fn set_paused(&mut self, slot: u32, paused: bool) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if paused && !connection.flow.paused {
+            self.counters.add(Count::PausedReading, 1);
+            self.context.metrics.rare.limit_reached.with_label_values(&["pending_commands"]).inc();
+        }
+        connection.flow.paused = paused;
+        if !paused && connection.flow.unread {
+            self.unread.push(slot);
+        } else if paused {
+            // An edge that comes while it is paused is not lost: it reads on afterwards.
+            connection.flow.unread = true;
+        }
+    }
+
+    pub(super) fn level_outbox(&mut self, bytes: i64, frames: i64) {
+        self.counters.level(Level::OutboxBytes, bytes);
+        self.counters.level(Level::OutboxFrames, frames);
+    }
+}
+
+fn receive(
+    machine: &mut Machine,
+    config: &crate::Config,
+    payload: Payload<'_>,
+    commands: &mut Vec<Command>,
+    answers: &mut Vec<Frame>,
+) -> Result<(), Disconnect> {
+    match machine {
+        Machine::SocketIo(machine) => {
+            machine.receive(payload, &config.namespaces, config.limits.max_payload, commands)
+        }
+        Machine::Plain { machine, .. } => {
+            if let Err(refused) = machine.receive(payload, commands) {
+                answers.push(match &refused.reply {
+                    Some(ReplyTo::Plain { id }) => plain::reply(id, Err(&refused.refusal)),
+                    _ => plain::error(&refused.refusal),
+                });
+            }
+            Ok(())
+        }
+    }
+}

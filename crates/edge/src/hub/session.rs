@@ -1,0 +1,554 @@
+//! What a connection asks, done in the order in which it was asked. Steps that need the broker wait at
+//! the front of the connection's queue, and what was asked after them waits behind.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fanfare_broker::PublishError;
+use fanfare_protocol::msgpack::EventView;
+use fanfare_protocol::name::check_room;
+use fanfare_protocol::{Command, Frame, NamespaceId, Publication, Refusal, RefusalCode, ReplyTo, Sid, plain};
+use smallvec::smallvec;
+
+use super::inbox::Ticket;
+use super::members::{Members, RoomId};
+use super::shard::Shard;
+use crate::connection::{Heartbeat, Machine, Pending, Session, Step};
+use crate::metrics::Count;
+use crate::publish::Job;
+use crate::rules::{Action, RelayTo};
+
+/// Random bits from the system.
+pub(super) fn random() -> u64 {
+    let mut bytes = [0u8; 8];
+    fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+/// An Engine.IO session id: a secret of 128 random bits behind the owner's tag, by which load balancers
+/// can route.
+pub(super) fn engine_sid(tag: u32) -> String {
+    let mut bytes = [0u8; 16];
+    fill(&mut bytes);
+    let mut text = URL_SAFE_NO_PAD.encode(&tag.to_be_bytes()[1..]);
+    text.push('.');
+    URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+    text
+}
+
+fn fill(bytes: &mut [u8]) {
+    // Without randomness every session id could be guessed: better no node than such a one.
+    getrandom::fill(bytes).unwrap_or_else(|error| panic!("the system gives no random bytes: {error}"));
+}
+
+impl Shard {
+    /// Takes one command: does it, or puts it behind those that wait.
+    pub(super) fn command(&mut self, slot: u32, command: Command) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.flow.closing.is_some() {
+            return;
+        }
+        // Heartbeats pass: a connection that waits for the broker is not a dead one.
+        if let Command::Pong = command {
+            return self.pong(slot);
+        }
+        if let Command::Event { .. } = command {
+            self.counters.add(Count::Events, 1);
+        }
+        if connection.pending.is_none() {
+            if let Some(step) = self.execute(slot, command)
+                && let Some(connection) = self.connections.get_mut(slot as usize)
+            {
+                connection.pending = Some(Box::new(Pending { steps: [step].into(), bytes: 0 }));
+                self.advance(slot);
+            }
+            return;
+        }
+        let bytes = command_bytes(&command);
+        let step = self.prepare(slot, command);
+        let limit = self.context.config.limits.pending_commands;
+        let Some(pending) = self.pending(slot) else { return };
+        pending.steps.push_back(step);
+        pending.bytes += bytes;
+        if pending.bytes > limit {
+            self.set_paused(slot, true);
+        }
+    }
+
+    fn pending(&mut self, slot: u32) -> Option<&mut Pending> {
+        self.connections.get_mut(slot as usize)?.pending.as_deref_mut()
+    }
+
+    /// Makes a waiting step of a command. What will need the broker asks it now, so that a hundred joins
+    /// in a row wait once. What is to be refused is refused when its turn comes.
+    fn prepare(&mut self, slot: u32, command: Command) -> Step {
+        let join = match &command {
+            Command::Connect { namespace, .. } => return self.prepare_connect(slot, *namespace),
+            Command::JoinRoom { room, .. } => {
+                self.context.config.rules.join(room).ok().map(|()| (NamespaceId::MAIN, room.to_string()))
+            }
+            Command::Event { namespace, room, data, .. } => match self.action(room.as_deref(), data) {
+                Ok(Action::Join(room)) => Some((*namespace, room)),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some((namespace, name)) = join
+            && let Ok((room, until)) = self.begin_join(slot, namespace, &name)
+            && let Command::JoinRoom { reply, .. } | Command::Event { reply, .. } = command
+        {
+            return Step::Join { room, reply, until };
+        }
+        Step::Command(command)
+    }
+
+    fn prepare_connect(&mut self, slot: u32, namespace: NamespaceId) -> Step {
+        let until = self.now + self.context.config.timing.join_timeout;
+        let session = Session { namespace, random: random(), connected: false, active: false };
+        let sid: Arc<str> = self.sid(slot, &session).to_string().into();
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            connection.sessions.push(session);
+            connection.connect_by = None;
+            let generation = connection.generation;
+            self.due.push_back((until, slot, generation));
+        }
+        if self.want(namespace, &sid)
+            && let Some(session) =
+                self.connections.get_mut(slot as usize).and_then(|c| c.session_mut(namespace))
+        {
+            session.active = true;
+        }
+        Step::Connect { namespace, until }
+    }
+
+    /// Does the steps at the front of the queue that no longer wait.
+    pub(super) fn advance(&mut self, slot: u32) {
+        loop {
+            let Some(pending) = self.pending(slot) else { return };
+            let Some(step) = pending.steps.pop_front() else { break };
+            match self.step(slot, step) {
+                None => {}
+                Some(waiting) => {
+                    if let Some(pending) = self.pending(slot) {
+                        pending.steps.push_front(waiting);
+                    }
+                    return;
+                }
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            connection.pending = None;
+            if connection.flow.paused {
+                self.set_paused(slot, false);
+            }
+        }
+    }
+
+    /// Does one step, or gives it back where it still waits.
+    fn step(&mut self, slot: u32, step: Step) -> Option<Step> {
+        match step {
+            Step::Connect { namespace, until } => {
+                let session = *self.connections.get(slot as usize)?.session(namespace)?;
+                // While the broker is away the client is not kept waiting: its channel follows later.
+                if !session.active && self.link_up && until > self.now {
+                    return Some(step);
+                }
+                self.finish_connect(slot, &session);
+                None
+            }
+            Step::Join { room, reply, until } => {
+                if !self.members.room(room).active && until > self.now {
+                    return Some(Step::Join { room, reply, until });
+                }
+                self.finish_join(slot, room, reply);
+                None
+            }
+            Step::Command(command) => {
+                if let Some(pending) = self.pending(slot) {
+                    pending.bytes = pending.bytes.saturating_sub(command_bytes(&command));
+                }
+                self.execute(slot, command)
+            }
+        }
+    }
+
+    /// Does a command whose turn it is. A join that has to wait for the broker comes back as a step.
+    fn execute(&mut self, slot: u32, command: Command) -> Option<Step> {
+        match command {
+            Command::Connect { namespace, .. } => return Some(self.prepare_connect(slot, namespace)),
+            Command::ConnectUnknown { namespace } => self.refuse_namespace(slot, &namespace),
+            Command::Leave { namespace } => self.leave_namespace(slot, namespace),
+            Command::Event { namespace, room, data, reply } => {
+                return self.event(slot, namespace, room.as_deref(), &data, reply);
+            }
+            Command::JoinRoom { room, reply } => {
+                return match self.context.config.rules.join(&room) {
+                    Ok(()) => self.join(slot, NamespaceId::MAIN, &room, reply),
+                    Err(refusal) => self.answer(slot, reply, Err(&refusal)),
+                };
+            }
+            Command::LeaveRoom { room, reply } => {
+                self.leave_room(slot, NamespaceId::MAIN, &room);
+                self.answer(slot, reply, Ok(()));
+            }
+            Command::Pong => self.pong(slot),
+            Command::Ping { reply } => {
+                self.answer(slot, reply, Ok(()));
+            }
+        }
+        None
+    }
+
+    fn event(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        room: Option<&str>,
+        data: &[u8],
+        reply: Option<ReplyTo>,
+    ) -> Option<Step> {
+        // A namespace that was left takes the events with it that were sent into it.
+        self.connections.get(slot as usize)?.session(namespace)?;
+        match self.action(room, data) {
+            Ok(Action::Join(room)) => self.join(slot, namespace, &room, reply),
+            Ok(Action::Leave(room)) => {
+                self.leave_room(slot, namespace, &room);
+                self.answer(slot, reply, Ok(()))
+            }
+            Ok(Action::Relay(relay)) => {
+                if let Err(refusal) = self.relay(slot, namespace, relay, reply.clone()) {
+                    return self.answer(slot, reply, Err(&refusal));
+                }
+                None
+            }
+            Err(refusal) => self.answer(slot, reply, Err(&refusal)),
+        }
+    }
+
+    fn action(&self, room: Option<&str>, data: &[u8]) -> Result<Action, Refusal> {
+        let event = EventView::parse(data)
+            .map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))?;
+        let rules = &self.context.config.rules;
+        match room {
+            Some(room) => rules.event_in(room, &event).map(Action::Relay),
+            None => rules.event(&event),
+        }
+    }
+
+    /// Joins at once where nothing has to be waited for.
+    fn join(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        name: &str,
+        reply: Option<ReplyTo>,
+    ) -> Option<Step> {
+        match self.begin_join(slot, namespace, name) {
+            Ok((room, until)) => self.step(slot, Step::Join { room, reply, until }),
+            Err(refusal) => self.answer(slot, reply, Err(&refusal)),
+        }
+    }
+
+    /// Asks the broker for a room on behalf of a join, which from now on counts as waiting for it.
+    fn begin_join(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        name: &str,
+    ) -> Result<(RoomId, Instant), Refusal> {
+        check_room(name).map_err(|error| Refusal::new(RefusalCode::BadRequest, format!("room: {error}")))?;
+        self.check_rooms(slot)?;
+        let (room, new) = self.members.ensure(namespace, name);
+        let entry = self.members.room(room);
+        // Where someone is in it whose subscription was lost or refused, it is asked for anew.
+        if (new || (!entry.active && entry.waiting.is_empty()))
+            && let Some(name) = entry.name.clone()
+        {
+            let active = self.want(namespace, &name);
+            self.members.room_mut(room).active = active;
+        }
+        self.members.room_mut(room).waiting.push(slot);
+        let until = self.now + self.context.config.timing.join_timeout;
+        if let Some(connection) = self.connections.get(slot as usize) {
+            self.due.push_back((until, slot, connection.generation));
+        }
+        Ok((room, until))
+    }
+
+    fn check_rooms(&self, slot: u32) -> Result<(), Refusal> {
+        let limit = self.context.config.limits.rooms_per_connection;
+        let rooms = self.connections.get(slot as usize).map_or(0, |connection| {
+            connection.rooms.len() - connection.sessions.iter().filter(|session| session.connected).count()
+        });
+        if rooms < limit {
+            return Ok(());
+        }
+        self.context.metrics.rare.limit_reached.with_label_values(&["rooms_per_connection"]).inc();
+        Err(Refusal::new(RefusalCode::Limit, format!("a connection can be in {limit} rooms")))
+    }
+
+    /// Ends a join that waited: the room is active, or was refused or not confirmed in time.
+    fn finish_join(&mut self, slot: u32, room: RoomId, reply: Option<ReplyTo>) {
+        let entry = self.members.room_mut(room);
+        entry.stop_waiting(slot);
+        let active = entry.active;
+        let joined =
+            self.connections.get(slot as usize).is_some_and(|c| Members::position(&c.rooms, room).is_some());
+        let outcome = if joined {
+            Ok(())
+        } else if !active {
+            let text = "the broker did not confirm the room; try again";
+            Err(Refusal::new(RefusalCode::Unavailable, text))
+        } else {
+            self.check_rooms(slot)
+        };
+        if outcome.is_ok()
+            && !joined
+            && let Some(connection) = self.connections.get_mut(slot as usize)
+        {
+            self.members.join(slot, &mut connection.rooms, room);
+        }
+        self.drop_room(room);
+        self.counters.add(if outcome.is_ok() { Count::JoinsOk } else { Count::JoinsFailed }, 1);
+        self.answer(slot, reply, outcome.as_ref().copied());
+    }
+
+    /// Fails a join whose room the broker refused, when its turn comes.
+    pub(super) fn fail_join(&mut self, slot: u32, refused: RoomId) {
+        let now = self.now;
+        if let Some(pending) = self.pending(slot) {
+            for step in &mut pending.steps {
+                if let Step::Join { room, until, .. } = step
+                    && *room == refused
+                {
+                    *until = now;
+                }
+            }
+        }
+        self.advance(slot);
+    }
+
+    fn leave_room(&mut self, slot: u32, namespace: NamespaceId, name: &str) {
+        let Some(room) = self.members.find(namespace, name) else { return };
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        if let Some(position) = Members::position(&connection.rooms, room) {
+            self.leave_at(slot, position);
+        }
+    }
+
+    /// Takes a connection out of the room at `position` of its list.
+    pub(super) fn leave_at(&mut self, slot: u32, position: usize) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let mut rooms = std::mem::take(&mut connection.rooms);
+        let connections = &mut self.connections;
+        let room = self.members.leave(slot, &mut rooms, position, |other| {
+            connections.get_mut(other as usize).map(|connection| &mut connection.rooms)
+        });
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            connection.rooms = rooms;
+        }
+        self.drop_room(room);
+    }
+
+    /// Lets go of a room that nobody is in or waits for.
+    fn drop_room(&mut self, room: RoomId) {
+        if let Some(gone) = self.members.forget_if_empty(room)
+            && let Some(name) = gone.name
+        {
+            self.unwant(gone.namespace, &name, true);
+        }
+    }
+
+    fn finish_connect(&mut self, slot: u32, session: &Session) {
+        let sid = self.sid(slot, session);
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if let Some(session) = connection.session_mut(session.namespace) {
+            session.connected = true;
+        }
+        self.members.join(slot, &mut connection.rooms, Members::everyone(session.namespace));
+        if let Machine::SocketIo(machine) = &connection.machine {
+            let namespaces = &self.context.config.namespaces;
+            let frame = machine.connected(namespaces, session.namespace, &sid.to_string());
+            self.send(slot, frame);
+        }
+    }
+
+    fn refuse_namespace(&mut self, slot: u32, namespace: &str) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if let Machine::SocketIo(machine) = &mut connection.machine {
+            let frame = machine.refused(namespace, None, "Invalid namespace");
+            self.send(slot, frame);
+        }
+    }
+
+    fn leave_namespace(&mut self, slot: u32, namespace: NamespaceId) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let gone: Vec<usize> = (0..connection.rooms.len())
+            .rev()
+            .filter(|at| self.members.room(connection.rooms[*at].room).namespace == namespace)
+            .collect();
+        for position in gone {
+            self.leave_at(slot, position);
+        }
+        self.end_session(slot, namespace);
+    }
+
+    fn end_session(&mut self, slot: u32, namespace: NamespaceId) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let Some(at) = connection.sessions.iter().position(|session| session.namespace == namespace) else {
+            return;
+        };
+        let session = connection.sessions.remove(at);
+        if matches!(connection.machine, Machine::SocketIo(_)) {
+            let sid = self.sid(slot, &session).to_string();
+            self.unwant(namespace, &sid.into(), false);
+        }
+    }
+
+    /// Takes a connection out of everything that others could reach it by.
+    pub(super) fn leave_everything(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if let Some(pending) = connection.pending.take() {
+            for step in pending.steps {
+                if let Step::Join { room, .. } = step {
+                    self.members.room_mut(room).stop_waiting(slot);
+                    self.drop_room(room);
+                }
+            }
+        }
+        while let Some(last) = self.connections.get(slot as usize).and_then(|c| c.rooms.len().checked_sub(1))
+        {
+            self.leave_at(slot, last);
+        }
+        while let Some(session) =
+            self.connections.get(slot as usize).and_then(|c| c.sessions.first().copied())
+        {
+            self.end_session(slot, session.namespace);
+        }
+    }
+
+    /// Sends an event on its way to a room. The answer waits until the broker has taken it.
+    fn relay(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        relay: RelayTo,
+        reply: Option<ReplyTo>,
+    ) -> Result<(), Refusal> {
+        check_room(&relay.room)
+            .map_err(|error| Refusal::new(RefusalCode::BadRequest, format!("room: {error}")))?;
+        let gone = || Refusal::new(RefusalCode::Unavailable, "the session has ended");
+        let connection = self.connections.get(slot as usize).ok_or_else(gone)?;
+        let session = *connection.session(namespace).ok_or_else(gone)?;
+        let joined = self.members.find(namespace, &relay.room);
+        let is_member = joined.is_some_and(|room| Members::position(&connection.rooms, room).is_some());
+        if relay.members_only && !is_member {
+            return Err(Refusal::new(RefusalCode::NotJoined, "join the room before sending to it"));
+        }
+        let ticket = Ticket { slot, generation: connection.generation, reply };
+        let except =
+            if relay.echo { smallvec![] } else { smallvec![self.sid(slot, &session).to_string().into()] };
+        let publication = Publication {
+            namespace: self.context.config.namespaces.name(namespace).to_owned().into(),
+            rooms: smallvec![relay.room.into()],
+            except,
+            volatile: relay.volatile,
+            data: relay.data.into(),
+            sent_at: None,
+        };
+        self.context.publish.send(self.index, Job { publication, ticket }).map_err(|_| {
+            self.context.metrics.rare.limit_reached.with_label_values(&["publish_queue"]).inc();
+            Refusal::new(RefusalCode::Limit, "too much waits to be published; slow down")
+        })
+    }
+
+    /// Answers of the broker to what was relayed.
+    pub(super) fn published(&mut self, answers: Vec<(Ticket, Result<(), PublishError>)>) {
+        for (ticket, result) in answers {
+            self.counters.add(if result.is_ok() { Count::Relayed } else { Count::RelayFailed }, 1);
+            let Some(connection) = self.connections.get(ticket.slot as usize) else { continue };
+            if connection.generation != ticket.generation {
+                continue;
+            }
+            let refusal = result.err().map(|error| {
+                let code = match &error {
+                    PublishError::Unavailable(_) => RefusalCode::Unavailable,
+                    PublishError::Refused(_) => RefusalCode::Forbidden,
+                    PublishError::QueueFull => RefusalCode::Limit,
+                };
+                Refusal::new(code, error.to_string())
+            });
+            self.answer(ticket.slot, ticket.reply, refusal.as_ref().map_or(Ok(()), Err));
+        }
+    }
+
+    /// Answers where an answer is asked for; a plain client hears of refusals in any case.
+    fn answer(&mut self, slot: u32, reply: Option<ReplyTo>, outcome: Result<(), &Refusal>) -> Option<Step> {
+        if let Err(refusal) = outcome {
+            self.counters.refused(refusal.code);
+        }
+        let connection = self.connections.get(slot as usize)?;
+        let frame: Option<Frame> = match (&connection.machine, reply, outcome) {
+            (Machine::SocketIo(machine), Some(ReplyTo::Ack { namespace, id }), outcome) => {
+                connection.session(namespace)?;
+                Some(machine.reply(&self.context.config.namespaces, namespace, id, outcome))
+            }
+            (Machine::Plain { .. }, Some(ReplyTo::Plain { id }), outcome) => Some(plain::reply(&id, outcome)),
+            (Machine::Plain { .. }, None, Err(refusal)) => Some(plain::error(refusal)),
+            _ => None,
+        };
+        if let Some(frame) = frame {
+            self.send(slot, frame);
+        }
+        None
+    }
+
+    fn pong(&mut self, slot: u32) {
+        let next = self.now + self.context.config.timing.ping_interval;
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if let Heartbeat::PongBy(_) = connection.heartbeat {
+            connection.heartbeat = Heartbeat::PingAt(next);
+            self.schedule(slot);
+        }
+    }
+
+    pub(super) fn sid(&self, slot: u32, session: &Session) -> Sid {
+        Sid { node: self.context.tag, shard: self.index as u8, slot, random: session.random }
+    }
+
+    /// The connection that a sid names, if it is one of this shard's and still the same session.
+    pub(super) fn resolve(&self, namespace: NamespaceId, text: &str) -> Option<u32> {
+        let sid = Sid::decode(text)?;
+        if sid.node != self.context.tag || usize::from(sid.shard) != self.index {
+            return None;
+        }
+        let session = self.connections.get(sid.slot as usize)?.session(namespace)?;
+        (session.random == sid.random).then_some(sid.slot)
+    }
+
+    /// Fails or lets through what has waited for the broker until now.
+    pub(super) fn expire_steps(&mut self, now: Instant) {
+        while let Some((until, slot, generation)) = self.due.front().copied() {
+            if until > now {
+                return;
+            }
+            self.due.pop_front();
+            if self.connections.get(slot as usize).is_some_and(|c| c.generation == generation) {
+                self.advance(slot);
+            }
+        }
+    }
+}
+
+fn command_bytes(command: &Command) -> usize {
+    let held = match command {
+        Command::Event { room, data, .. } => data.len() + room.as_ref().map_or(0, |room| room.len()),
+        Command::JoinRoom { room, .. } | Command::LeaveRoom { room, .. } => room.len(),
+        Command::Connect { auth, .. } => auth.as_ref().map_or(0, |auth| auth.len()),
+        Command::ConnectUnknown { namespace } => namespace.len(),
+        Command::Leave { .. } | Command::Pong | Command::Ping { .. } => 0,
+    };
+    held + std::mem::size_of::<Command>()
+}

@@ -1,0 +1,301 @@
+//! A shard: one thread, one loop, and everything that its connections are.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use fanfare_broker::Feed;
+use fanfare_protocol::{Command, Disconnect, Frame, NamespaceId, plain, socketio};
+use mio::{Events, Interest as Readiness, Poll, Token};
+use prometheus::local::LocalHistogram;
+use slab::Slab;
+
+use super::feed::FeedDriver;
+use super::flush::Rings;
+use super::inbox::{Opening, Post};
+use super::interest::{Interest, Wish};
+use super::members::Members;
+use super::timers::{Leaving, Pings};
+use super::wheel::{Entry, Wheel};
+use super::{Context, Inbox};
+use crate::connection::{Connection, Flow, Heartbeat, Kind, Session};
+use crate::metrics::{Counters, Level};
+
+/// Token of the inbox's waker.
+pub(crate) const WAKE: Token = Token(usize::MAX);
+/// Token of the feed's socket.
+pub(super) const FEED: Token = Token(usize::MAX - 1);
+/// One read from a socket.
+const READ_BUFFER: usize = 64 << 10;
+const EVENTS: usize = 1024;
+/// How often a leaving shard closes some more connections.
+const LEAVING_STEP: Duration = Duration::from_millis(20);
+
+/// One thread's part of the hub.
+pub(super) struct Shard {
+    pub(super) context: Arc<Context>,
+    pub(super) index: usize,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) poll: Poll,
+    pub(super) connections: Slab<Connection>,
+    pub(super) members: Members,
+    pub(super) link_up: bool,
+    /// On shard 0: what the node wants, and the feed that is told.
+    pub(super) interest: Option<Interest>,
+    pub(super) feed: Option<FeedDriver>,
+    /// Wishes made while the feed was handing something out; told to it right after.
+    pub(super) wishes: Vec<Wish>,
+    pub(super) rings: Rings,
+    pub(super) wheel: Wheel,
+    pub(super) fired: Vec<Entry>,
+    /// Deadlines of steps that wait for the broker, in the order in which they end.
+    pub(super) due: VecDeque<(Instant, u32, u32)>,
+    /// Slots that may have more to read than was read.
+    pub(super) unread: Vec<u32>,
+    /// Connections whose socket refused the last write.
+    pub(super) blocked: Vec<(u32, u32)>,
+    pub(super) next_sweep: Instant,
+    /// Connections that passed the hard bound of their outbox.
+    pub(super) overfull: Vec<(u32, u32)>,
+    pub(super) leaving: Option<Leaving>,
+    pub(super) pings: Pings,
+    /// When histograms are next handed to scrapes, while there is something to hand.
+    pub(super) next_report: Option<Instant>,
+    pub(super) counters: Counters,
+    pub(super) fanout: LocalHistogram,
+    pub(super) lag: LocalHistogram,
+    pub(super) read_buffer: Box<[u8]>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) commands: Vec<Command>,
+    pub(super) now: Instant,
+    pub(super) stamp: u32,
+    posts: VecDeque<Post>,
+    generation: u32,
+}
+
+impl Shard {
+    pub(super) fn new(context: Arc<Context>, index: usize, poll: Poll, feed: Option<Box<dyn Feed>>) -> Self {
+        let now = Instant::now();
+        let timing = &context.config.timing;
+        let shortest = timing.ping_interval.min(timing.ping_timeout);
+        let namespaces = context.config.namespaces.iter().count();
+        let interest = feed.is_some().then(|| Interest::new(namespaces, timing.linger));
+        let inbox = context.inboxes[index].clone();
+        let mut shard = Self {
+            index,
+            poll,
+            connections: Slab::new(),
+            members: Members::new(context.config.namespaces.iter().map(|(id, _)| id)),
+            link_up: false,
+            interest,
+            feed: feed.map(|feed| FeedDriver::start(feed, inbox.clone())),
+            wishes: Vec::new(),
+            rings: Rings::default(),
+            wheel: Wheel::new(shortest, now),
+            fired: Vec::new(),
+            due: VecDeque::new(),
+            unread: Vec::new(),
+            blocked: Vec::new(),
+            next_sweep: now,
+            overfull: Vec::new(),
+            leaving: None,
+            pings: Pings::new(),
+            next_report: None,
+            counters: context.metrics.counters(index),
+            fanout: context.metrics.fanout.local(),
+            lag: context.metrics.lag.local(),
+            read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            scratch: Vec::new(),
+            commands: Vec::new(),
+            now,
+            stamp: 0,
+            posts: VecDeque::new(),
+            generation: 0,
+            inbox,
+            context,
+        };
+        shard.want_namespaces();
+        shard
+    }
+
+    /// The loop. It ends with the process.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, self.wait())
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                panic!("polling failed: {error}");
+            }
+            self.now = Instant::now();
+            for event in &events {
+                match event.token() {
+                    WAKE => {
+                        // The wake may be the feed's own.
+                        if let Some(feed) = &mut self.feed {
+                            feed.ready = true;
+                        }
+                    }
+                    FEED => {
+                        if let Some(feed) = &mut self.feed {
+                            feed.ready = true;
+                        }
+                    }
+                    Token(slot) => self.socket_event(slot as u32, event),
+                }
+            }
+            self.take_posts();
+            self.read_on();
+            self.feed_turn();
+            self.flush_slice();
+            self.tick();
+            self.counters.publish();
+        }
+    }
+
+    /// How long nothing can happen.
+    fn wait(&self) -> Option<Duration> {
+        let feed = self.feed.as_ref();
+        let feed_busy = feed.is_some_and(|feed| feed.ready || (feed.more && self.rings.has_room()));
+        if !self.rings.is_empty() || !self.unread.is_empty() || !self.wishes.is_empty() || feed_busy {
+            return Some(Duration::ZERO);
+        }
+        let sweep = (!self.blocked.is_empty()).then_some(self.next_sweep);
+        let leaving = self.leaving.as_ref().map(|_| self.now + LEAVING_STEP);
+        let deadlines = [
+            self.wheel.next(),
+            self.due.front().map(|due| due.0),
+            self.interest.as_ref().and_then(Interest::next),
+            self.feed.as_ref().and_then(|feed| feed.deadline),
+            sweep,
+            leaving,
+            self.next_report,
+        ];
+        let next = deadlines.into_iter().flatten().min()?;
+        let wait = next.saturating_duration_since(Instant::now());
+        // epoll counts whole milliseconds; rounding up saves a turn that finds nothing due.
+        Some(Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)))
+    }
+
+    fn socket_event(&mut self, slot: u32, event: &mio::event::Event) {
+        if event.is_writable() {
+            self.unblock(slot);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(slot, event.is_read_closed() || event.is_error());
+        }
+    }
+
+    fn take_posts(&mut self) {
+        let mut posts = std::mem::take(&mut self.posts);
+        self.inbox.drain(&mut posts);
+        for post in posts.drain(..) {
+            match post {
+                Post::Open(opening) => self.open(*opening),
+                Post::Deliver(shared) => self.deliver_shared(&shared),
+                Post::Want { shard, namespace, room } => self.want_for(shard, namespace, &room),
+                Post::Unwant { shard, namespace, room, linger } => {
+                    self.unwant_for(shard, namespace, &room, linger)
+                }
+                Post::Active { namespace, room } => self.room_active(namespace, &room),
+                Post::Refused { namespace, room } => self.room_refused(namespace, &room),
+                Post::Link { up } => self.link(up),
+                Post::Published(answers) => self.published(answers),
+                Post::Drain { until } => self.drain(until),
+            }
+        }
+        if posts.capacity() > 4096 {
+            posts = VecDeque::new();
+        }
+        self.posts = posts;
+    }
+
+    fn open(&mut self, opening: Opening) {
+        let Opening { socket, early, machine, permit } = opening;
+        let kind = machine.kind();
+        self.counters.opened(kind);
+        let mut socket = mio::net::TcpStream::from_std(socket);
+        let entry = self.connections.vacant_entry();
+        let slot = entry.key();
+        let readiness = Readiness::READABLE | Readiness::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut socket, Token(slot), readiness) {
+            tracing::warn!(%error, "a socket could not be watched");
+            self.counters.closed(kind, Disconnect::WriteError);
+            self.count_closed();
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let timing = &self.context.config.timing;
+        entry.insert(Connection {
+            socket,
+            generation: self.generation,
+            machine,
+            decoder: Default::default(),
+            outbox: Default::default(),
+            sessions: Default::default(),
+            rooms: Default::default(),
+            pending: None,
+            flow: Flow::default(),
+            heartbeat: Heartbeat::PingAt(self.now + timing.ping_interval),
+            connect_by: (kind == Kind::SocketIo).then(|| self.now + timing.connect_timeout),
+            timer: None,
+            stamp: 0,
+            _permit: permit,
+        });
+        let slot = slot as u32;
+        let first = self.first_frame(kind);
+        self.send(slot, first);
+        if kind == Kind::PlainJson {
+            self.enter(slot, NamespaceId::MAIN);
+        }
+        self.schedule(slot);
+        if !early.is_empty() {
+            let mut early = early.to_vec();
+            self.take_bytes(slot, &mut early);
+        }
+    }
+
+    /// What a client hears first: Engine.IO's open packet, or the plain greeting.
+    fn first_frame(&self, kind: Kind) -> Frame {
+        let config = &self.context.config;
+        match kind {
+            Kind::SocketIo => {
+                let sid = super::session::engine_sid(self.context.tag);
+                let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                let timing = &config.timing;
+                socketio::open_frame(
+                    &sid,
+                    millis(timing.ping_interval),
+                    millis(timing.ping_timeout),
+                    config.limits.max_payload,
+                )
+            }
+            Kind::PlainJson => plain::connection_success("connected"),
+        }
+    }
+
+    /// Plain connections are in the main namespace from the start, and have no channel of their own.
+    fn enter(&mut self, slot: u32, namespace: NamespaceId) {
+        let random = super::session::random();
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        connection.sessions.push(Session { namespace, random, connected: true, active: false });
+        self.members.join(slot, &mut connection.rooms, Members::everyone(namespace));
+    }
+
+    /// Appends a frame to a connection's outbox; it is written at the end of the turn.
+    pub(super) fn send(&mut self, slot: u32, frame: Frame) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        self.counters.level(Level::OutboxBytes, frame.bytes().len() as i64);
+        self.counters.level(Level::OutboxFrames, 1);
+        connection.outbox.push(frame);
+        if connection.flow.blocked.is_none() {
+            self.rings.push_small(slot, &mut connection.flow);
+        }
+    }
+
+    pub(super) fn count_closed(&self) {
+        self.inbox.connections.fetch_sub(1, Ordering::Relaxed);
+        self.context.state.open.fetch_sub(1, Ordering::Release);
+    }
+}

@@ -1,0 +1,174 @@
+//! The edge: holds clients' connections and brings rooms' publications to them.
+//!
+//! ```text
+//! broker ─▶ Delivery ─▶ hub shard ─▶ encode once per Encoding ─▶ outbox ─▶ one write per socket
+//! socket ─▶ codec ─▶ protocol machine ─▶ Command ─▶ session ─▶ members / interest / publish queue
+//! ```
+//!
+//! It knows nothing about Redis, files, the environment, or which broker it was given.
+
+pub mod config;
+mod connection;
+mod http;
+mod hub;
+mod metrics;
+mod outbox;
+mod publish;
+pub mod rules;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use fanfare_broker::{Broker, Feed};
+use tokio::net::TcpListener;
+
+pub use config::{Config, Limits, Origins, Timing};
+
+use crate::http::accept::{self, Front};
+use crate::http::gate::Gate;
+use crate::http::handshake::{self, Public};
+use crate::http::private::{self, Private};
+use crate::hub::interest::Shards;
+use crate::hub::{Context, Hub, Inbox, NodeState};
+use crate::metrics::{Bounds, Metrics};
+use crate::publish::PublishQueue;
+
+/// Sockets of the private listener; it serves scrapers and app servers, not the public.
+const PRIVATE_CONNECTIONS: usize = 128;
+/// Waiting connections that the kernel keeps for a listener.
+const BACKLOG: i32 = 4096;
+
+/// A running edge.
+#[derive(Debug)]
+pub struct Edge {
+    context: Arc<Context>,
+    hub: Arc<Hub>,
+    listen: SocketAddr,
+    private: SocketAddr,
+}
+
+/// Why an edge did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Choose another address, or stop what holds it.
+    #[error("{what} {address} cannot be listened on: {error}")]
+    Listen { what: &'static str, address: SocketAddr, error: std::io::Error },
+    /// The system refused something that a node cannot do without.
+    #[error("the system refused {what}: {error}")]
+    System { what: &'static str, error: std::io::Error },
+    /// A defect: metrics contradict each other.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Edge {
+    /// Opens both listeners and starts serving. Called on a tokio runtime; shards get threads of their own.
+    pub async fn start(
+        config: Config,
+        broker: Arc<dyn Broker>,
+        feed: Box<dyn Feed>,
+    ) -> Result<Self, StartError> {
+        let public_listener = listen("listen", config.listen)?;
+        let private_listener = listen("private", config.private)?;
+        let address = |what, listener: &TcpListener| {
+            listener.local_addr().map_err(|error| StartError::System { what, error })
+        };
+        let (public_address, private_address) = (
+            address("the address of listen", &public_listener)?,
+            address("the address of private", &private_listener)?,
+        );
+        let shards = config.shards.unwrap_or_else(default_shards).clamp(1, Shards::MAX);
+        let (polls, inboxes) = inboxes(shards, config.limits.shard_queue)
+            .map_err(|error| StartError::System { what: "an event queue", error })?;
+        let bounds =
+            Bounds { connections: config.limits.connections, outbox_budget: config.limits.outbox_budget };
+        let metrics = Metrics::new(shards, bounds)?;
+        let (publish, drivers) = PublishQueue::new(shards, config.limits.publish_queue);
+        let tag = incarnation_tag().map_err(|error| StartError::System { what: "random bytes", error })?;
+        let (gate, header_timeout) = (Gate::new(config.limits.connections), config.timing.header_timeout);
+        let state = NodeState::default();
+        state.feed_link(false, Instant::now());
+        let context = Arc::new(Context { config, tag, metrics, publish, inboxes, state });
+        drivers.run(&broker, &context.inboxes, &context.metrics.rare);
+        let hub = Hub::start(context.clone(), polls, feed)
+            .map_err(|error| StartError::System { what: "a thread", error })?;
+        let hub = Arc::new(hub);
+        let rare = context.metrics.rare.clone();
+        let router = handshake::router(Public { context: context.clone(), hub: hub.clone() });
+        tokio::spawn(accept::serve(
+            public_listener,
+            Front { router, gate, rare: rare.clone(), header_timeout },
+        ));
+        let router = private::router(Private { context: context.clone(), broker });
+        let gate = Gate::new(PRIVATE_CONNECTIONS);
+        tokio::spawn(accept::serve(private_listener, Front { router, gate, rare, header_timeout }));
+        Ok(Self { context, hub, listen: public_address, private: private_address })
+    }
+
+    /// Where clients connect.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where metrics, health and publishing are.
+    pub fn private(&self) -> SocketAddr {
+        self.private
+    }
+
+    /// Leaves service: not ready, handshakes refused, outboxes flushed, transports closed over the drain
+    /// window. Returns when every connection is closed, a little after the window at the latest.
+    pub async fn drain(&self) {
+        self.context.state.draining.store(true, Ordering::Relaxed);
+        let until = Instant::now() + self.context.config.timing.drain_window;
+        self.hub.drain(until);
+        let last = until + Duration::from_secs(1);
+        while self.context.state.open.load(Ordering::Acquire) > 0 && Instant::now() < last {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Resolves when a shard has panicked: the process has to end with a non-zero status.
+    pub async fn failed(&self) {
+        self.context.state.failed.notified().await;
+    }
+}
+
+fn default_shards() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+}
+
+fn inboxes(shards: usize, limit: usize) -> std::io::Result<(Vec<mio::Poll>, Vec<Arc<Inbox>>)> {
+    let mut polls = Vec::with_capacity(shards);
+    let mut inboxes = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let poll = mio::Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), hub::WAKE)?;
+        inboxes.push(Arc::new(Inbox::new(waker, limit)));
+        polls.push(poll);
+    }
+    Ok((polls, inboxes))
+}
+
+fn incarnation_tag() -> std::io::Result<u32> {
+    let mut bytes = [0u8; 4];
+    getrandom::fill(&mut bytes[1..]).map_err(|error| std::io::Error::other(error.to_string()))?;
+    Ok(u32::from_be_bytes(bytes))
+}
+
+fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let open = || {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM,
+            Some(socket2::Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    open().map_err(|error| StartError::Listen { what, address, error })
+}

@@ -1,0 +1,335 @@
+//! From what was given to what an edge is started with. Everything is refused here, before a port opens.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use fanfare_broker::redis::RedisOptions;
+use fanfare_edge::rules::{RoomClass, Rules};
+use fanfare_edge::{Config, Limits, Origins, Timing};
+use fanfare_protocol::Namespaces;
+use fanfare_redis::Prefix;
+
+use crate::file::FromFile;
+use crate::host;
+use crate::settings::{Fallback, Kind, LogFormat, SETTINGS, Setting, Settings};
+use crate::sources::{ConfigError, Given, Written};
+use crate::values;
+
+/// The demo page.
+const PAGE: &str = include_str!("demo.html");
+
+/// Connections allowed where nobody says how many and the limit of open files does not bind.
+const MOST_CONNECTIONS: u64 = 1_000_000;
+
+/// What the process runs with.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) edge: Config,
+    pub(crate) redis: Option<RedisOptions>,
+    pub(crate) dev: bool,
+    pub(crate) log_format: Option<LogFormat>,
+    /// Names of the room classes.
+    pub(crate) classes: Vec<String>,
+}
+
+/// Resolves what flags, environment and file say, in that order of precedence, over the defaults.
+/// `open_files` is how many the process may open.
+pub(crate) fn resolve(
+    flags: Vec<Given>,
+    environment: Vec<Given>,
+    file: FromFile,
+    open_files: u64,
+) -> Result<Resolved, ConfigError> {
+    let mut given = HashMap::new();
+    // The last one stays.
+    for one in file.given.into_iter().chain(environment).chain(flags) {
+        given.insert(one.key, one);
+    }
+    let mut settings = blank();
+    for setting in SETTINGS {
+        match (given.get(setting.key), &setting.fallback) {
+            (Some(one), _) => apply(setting, &one.value, &mut settings)
+                .map_err(|sentence| ConfigError::new(&*one.place, sentence))?,
+            (None, Fallback::Value(text)) => {
+                let value = Written::One((*text).to_owned());
+                apply(setting, &value, &mut settings)
+                    .map_err(|sentence| ConfigError::new(setting.key, sentence))?;
+            }
+            (None, Fallback::Derived(_)) => {}
+        }
+    }
+    let places = Places(&given);
+    check(&settings, &places)?;
+    settings.limits.connections = connections(&settings, open_files, &places)?;
+    finish(settings, file.classes)
+}
+
+/// How errors call a setting: by the place where it was given, else by its key.
+struct Places<'a>(&'a HashMap<&'static str, Given>);
+
+impl Places<'_> {
+    fn error(&self, key: &'static str, sentence: impl Into<String>) -> ConfigError {
+        ConfigError::new(self.0.get(key).map_or(key, |given| &given.place), sentence)
+    }
+}
+
+fn blank() -> Settings {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Settings {
+        listen: nowhere,
+        private: nowhere,
+        redis: None,
+        prefix: Prefix::default(),
+        envelope: 0,
+        node: None,
+        dev: false,
+        origins: Origins::SameHostAnd(Vec::new()),
+        namespaces: Namespaces::new([]).expect("no name is no wrong name"),
+        socketio_path: String::new(),
+        plain_path: String::new(),
+        timing: Timing::default(),
+        limits: Limits::default(),
+        connections: None,
+        shards: None,
+        log_format: None,
+    }
+}
+
+fn apply(setting: &Setting, value: &Written, to: &mut Settings) -> Result<(), String> {
+    if let Kind::List { set, .. } = &setting.kind {
+        let items = match value {
+            Written::Many(items) => items.clone(),
+            Written::One(text) => {
+                text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+            }
+        };
+        return set(to, &items);
+    }
+    let Written::One(text) = value else { return Err("one value belongs here, not a list".to_owned()) };
+    let text = text.trim();
+    match &setting.kind {
+        Kind::Address(set) => set(to, values::address(text)?),
+        Kind::Duration { range, set } => {
+            set(to, within(values::duration(text)?, *range, values::show_duration)?);
+        }
+        Kind::Size { range, set } => set(to, within(values::size(text)?, *range, values::show_size)?),
+        Kind::Count { range, set } => {
+            set(to, within(values::count(text)?, *range, |value: usize| value.to_string())?);
+        }
+        Kind::Switch(set) => set(to, values::switch(text)?),
+        Kind::Text { set, .. } => set(to, text)?,
+        Kind::List { .. } => {}
+    }
+    Ok(())
+}
+
+fn within<T: PartialOrd + Copy>(value: T, (min, max): (T, T), show: fn(T) -> String) -> Result<T, String> {
+    if (min..=max).contains(&value) {
+        return Ok(value);
+    }
+    Err(format!("{} is out of range; write {} to {}", show(value), show(min), show(max)))
+}
+
+/// What single values cannot know of each other.
+fn check(settings: &Settings, places: &Places<'_>) -> Result<(), ConfigError> {
+    if settings.dev {
+        for (key, address) in [("listen", settings.listen), ("private", settings.private)] {
+            if !address.ip().is_loopback() {
+                let sentence = format!(
+                    "{address} is not a loopback address, and --dev lets everyone who reaches it do everything; \
+                     write 127.0.0.1:{} or leave out --dev",
+                    address.port()
+                );
+                return Err(places.error(key, sentence));
+            }
+        }
+    }
+    if settings.listen == settings.private && settings.listen.port() != 0 {
+        let sentence =
+            format!("{} is the clients' address (listen) too; give each its own port", settings.private);
+        return Err(places.error("private", sentence));
+    }
+    let (socketio, plain) = (&settings.socketio_path, &settings.plain_path);
+    if format!("{plain}/").starts_with(&**socketio) {
+        let sentence =
+            format!("{plain} lies within {socketio}, which is Socket.IO's; choose another, as /ws");
+        return Err(places.error("plain_path", sentence));
+    }
+    let Limits { outbox_soft: soft, outbox_hard: hard, outbox_budget: budget, .. } = settings.limits;
+    if soft > hard {
+        return Err(places.error("outbox_soft", above("outbox_hard", soft, hard)));
+    }
+    if hard > budget {
+        return Err(places.error("outbox_hard", above("outbox_budget", hard, budget)));
+    }
+    Ok(())
+}
+
+fn above(other: &str, value: usize, bound: usize) -> String {
+    let (value, bound) = (values::show_size(value), values::show_size(bound));
+    format!("{value} is more than {other}, which is {bound}; lower this or raise {other}")
+}
+
+/// How many connections the node takes; each is one open file.
+fn connections(settings: &Settings, open_files: u64, places: &Places<'_>) -> Result<usize, ConfigError> {
+    let most = open_files.saturating_sub(host::RESERVE);
+    let Some(wanted) = settings.connections else {
+        if most == 0 {
+            let least = host::RESERVE + 1;
+            let sentence = format!(
+                "the process may open only {open_files} files; allow at least {least}, as with ulimit -n 65536"
+            );
+            return Err(places.error("connections", sentence));
+        }
+        return Ok(usize::try_from(most.min(MOST_CONNECTIONS)).unwrap_or(usize::MAX));
+    };
+    if wanted as u64 > most {
+        let sentence = format!(
+            "{wanted} connections need {} open files, and the process may open {open_files}; write {most} or less, \
+             or raise the hard limit, as with ulimit -Hn",
+            wanted as u64 + host::RESERVE
+        );
+        return Err(places.error("connections", sentence));
+    }
+    Ok(wanted)
+}
+
+fn finish(settings: Settings, classes: Vec<RoomClass>) -> Result<Resolved, ConfigError> {
+    let names = classes.iter().map(|class| class.name.clone()).collect();
+    let rules = Rules::new(classes).map_err(|error| ConfigError::new("rooms", error.to_string()))?;
+    let rules = if settings.dev { rules.opened() } else { rules };
+    let node = settings.node.unwrap_or_else(|| {
+        let host = host::hostname().unwrap_or_else(|| "node".to_owned());
+        format!("{host}-{}", std::process::id())
+    });
+    let redis = settings.redis.map(|address| RedisOptions {
+        prefix: settings.prefix,
+        max_envelope: settings.envelope,
+        ..RedisOptions::new(address, &node)
+    });
+    let edge = Config {
+        node,
+        listen: settings.listen,
+        private: settings.private,
+        namespaces: settings.namespaces,
+        rules,
+        origins: if settings.dev { Origins::Any } else { settings.origins },
+        socketio_path: settings.socketio_path,
+        plain_path: settings.plain_path,
+        page: settings.dev.then_some(PAGE),
+        timing: settings.timing,
+        limits: settings.limits,
+        shards: settings.shards,
+    };
+    Ok(Resolved { edge, redis, dev: settings.dev, log_format: settings.log_format, classes: names })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES: u64 = 20_000;
+
+    fn flag(key: &'static str, text: &str) -> Given {
+        Given { key, value: Written::One(text.to_owned()), place: format!("--{key}") }
+    }
+
+    fn flags(list: &[(&'static str, &str)]) -> Result<Resolved, String> {
+        let flags = list.iter().map(|(key, text)| flag(key, text)).collect();
+        resolve(flags, vec![], FromFile::default(), FILES).map_err(|error| error.to_string())
+    }
+
+    /// The rules show themselves only to the edge and in `Debug`.
+    fn open(resolved: &Resolved) -> bool {
+        format!("{:?}", resolved.edge.rules).contains("open: true")
+    }
+
+    #[test]
+    fn defaults_are_the_edges_own() {
+        let resolved = flags(&[]).unwrap();
+        assert_eq!(resolved.edge.listen.to_string(), "127.0.0.1:3000");
+        assert_eq!(resolved.edge.private.to_string(), "127.0.0.1:3001");
+        assert_eq!(format!("{:?}", resolved.edge.timing), format!("{:?}", Timing::default()));
+        let limits = Limits { connections: 20_000 - 256, ..Limits::default() };
+        assert_eq!(format!("{:?}", resolved.edge.limits), format!("{limits:?}"));
+        let redis = flags(&[("redis", "redis://host")]).unwrap().redis.unwrap();
+        assert_eq!(redis.max_envelope, fanfare_broker::envelope::MAX_ENVELOPE);
+        assert_eq!(redis.prefix, Prefix::default());
+        assert!(resolved.redis.is_none() && resolved.edge.page.is_none());
+        assert!(!open(&resolved));
+        assert_eq!(resolved.edge.origins, Origins::SameHostAnd(vec![]));
+    }
+
+    #[test]
+    fn flags_beat_variables_and_variables_beat_the_file() {
+        let from = |place: &str, text: &str| Given {
+            key: "node",
+            value: Written::One(text.to_owned()),
+            place: place.to_owned(),
+        };
+        let file = || FromFile { given: vec![from("file", "c")], ..FromFile::default() };
+        let node = |flags, environment| resolve(flags, environment, file(), FILES).unwrap().edge.node;
+        assert_eq!(node(vec![from("flag", "a")], vec![from("env", "b")]), "a");
+        assert_eq!(node(vec![], vec![from("env", "b")]), "b");
+        assert_eq!(node(vec![], vec![]), "c");
+    }
+
+    #[test]
+    fn dev_opens_the_rules_on_loopback_only() {
+        let dev = flags(&[("dev", "true"), ("listen", "[::1]:0")]).unwrap();
+        assert!(open(&dev) && dev.edge.page.is_some() && dev.edge.origins == Origins::Any);
+        let error = flags(&[("dev", "true"), ("listen", "0.0.0.0:3000")]).unwrap_err();
+        assert!(error.starts_with("--listen: 0.0.0.0:3000 is not a loopback address"), "{error}");
+        assert!(error.contains("127.0.0.1:3000"), "{error}");
+        assert!(flags(&[("dev", "true"), ("private", "10.0.0.1:1")]).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        for list in [
+            &[("listen", "127.0.0.1:9"), ("private", "127.0.0.1:9")][..],
+            &[("outbox_soft", "2MiB"), ("outbox_hard", "1MiB")],
+            &[("outbox_hard", "600MiB")],
+            &[("plain_path", "/socket.io/x")],
+            &[("plain_path", "/socket.io")],
+            &[("plain_path", "ws")],
+            &[("plain_path", "/{ws}")],
+            &[("socketio_path", "/")],
+            &[("socketio_path", "/io")],
+            &[("ping_interval", "25")],
+            &[("ping_interval", "1ms")],
+            &[("shards", "0")],
+            &[("origins", "https://a.example/path")],
+            &[("origins", "a.example")],
+            &[("node", "two words")],
+            &[("log_format", "xml")],
+            &[("dev", "yes")],
+        ] {
+            assert!(flags(list).is_err(), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn connections_follow_the_open_files() {
+        assert_eq!(flags(&[("connections", "19744")]).unwrap().edge.limits.connections, 19_744);
+        let error = flags(&[("connections", "19745")]).unwrap_err();
+        assert!(error.contains("may open 20000; write 19744 or less"), "{error}");
+        let none = resolve(vec![], vec![], FromFile::default(), 256).unwrap_err().to_string();
+        assert!(none.contains("only 256 files"), "{none}");
+        let endless = resolve(vec![], vec![], FromFile::default(), u64::MAX).unwrap();
+        assert_eq!(endless.edge.limits.connections, 1_000_000);
+    }
+
+    #[test]
+    fn the_password_of_redis_is_never_shown() {
+        for url in
+            ["redis://user:sesame@", "http://user:sesame@host", "redis://user:sesame@host:99999", "sesame"]
+        {
+            if let Err(error) = flags(&[("redis", url)]) {
+                assert!(!error.contains("sesame"), "{error}");
+            }
+        }
+        let shown = format!("{:?}", flags(&[("redis", "redis://user:sesame@host:6379")]).unwrap());
+        assert!(!shown.contains("sesame"), "{shown}");
+    }
+}

@@ -1,0 +1,130 @@
+//! The binary: the only place that picks implementations, reads the environment and catches signals.
+
+mod arguments;
+mod banner;
+mod config;
+mod file;
+mod host;
+mod logs;
+mod nearest;
+mod settings;
+mod sources;
+mod values;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::ArgMatches;
+use fanfare_broker::{Broker, Feed, memory, redis};
+use fanfare_edge::Edge;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Resolved;
+use crate::file::FromFile;
+use crate::settings::LogFormat;
+use crate::sources::ConfigError;
+
+const FAILED: u8 = 1;
+const WRONG_SETTINGS: u8 = 3;
+/// What shells report for a process that was interrupted.
+const INTERRUPTED: u8 = 130;
+
+/// Leaving service takes at most this, whatever hangs: orchestrators kill after 10 s or more.
+const LEAVE: Duration = Duration::from_secs(9);
+
+/// What remains of tasks after leaving is given this long.
+const LAST_TASKS: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with its explanation and exit code 2.
+    let matches = arguments::command().get_matches();
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve(matches),
+        _ => {
+            print!("{}", arguments::settings_page());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn serve(matches: &ArgMatches) -> ExitCode {
+    let (resolved, format) = match settle(matches) {
+        Ok(settled) => settled,
+        Err(error) => {
+            eprintln!("fanfare: {error}");
+            return ExitCode::from(WRONG_SETTINGS);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime cannot be started");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let code = runtime.block_on(run(resolved, format)).unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::from(FAILED)
+    });
+    runtime.shutdown_timeout(LAST_TASKS);
+    code
+}
+
+/// Everything that is settled before a port opens.
+fn settle(matches: &ArgMatches) -> Result<(Resolved, LogFormat), ConfigError> {
+    let environment = sources::environment(std::env::vars_os())?;
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let path = matches.get_one::<String>("config").map(PathBuf::from);
+    let file = match path.or_else(|| set("FANFARE_CONFIG").map(PathBuf::from)) {
+        Some(path) => file::read(&path)?,
+        None => FromFile::default(),
+    };
+    let open_files = host::raise().map_err(|error| {
+        ConfigError::new("open files", format!("the limit cannot be read ({error}); check ulimit -n"))
+    })?;
+    let resolved = config::resolve(arguments::given(matches), environment, file, open_files)?;
+    let filter = set("FANFARE_LOG").map(|filter| filter.to_string_lossy().into_owned());
+    let format = logs::start(resolved.log_format, filter.as_deref())?;
+    Ok((resolved, format))
+}
+
+async fn run(resolved: Resolved, format: LogFormat) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let (broker, feed): (Arc<dyn Broker>, Box<dyn Feed>) = match resolved.redis.clone() {
+        None => {
+            let (broker, feed) = memory::new();
+            (broker, Box::new(feed))
+        }
+        Some(options) => {
+            let (broker, feed) = redis::connect(options);
+            (broker, Box::new(feed))
+        }
+    };
+    let edge = Edge::start(resolved.edge.clone(), broker, feed).await?;
+    banner::show(&resolved, edge.listen(), edge.private(), format);
+    tokio::select! {
+        () = edge.failed() => return Err(anyhow!("a shard has panicked; see above")),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    leave(&edge, &mut interrupt).await
+}
+
+async fn leave(edge: &Edge, interrupt: &mut Signal) -> anyhow::Result<ExitCode> {
+    tracing::info!("leaving service; interrupt to stop at once");
+    tokio::select! {
+        drained = tokio::time::timeout(LEAVE, edge.drain()) => {
+            match drained {
+                Ok(()) => tracing::info!("left service"),
+                Err(_) => tracing::warn!("left service with connections still open"),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        () = edge.failed() => Err(anyhow!("a shard has panicked; see above")),
+        _ = interrupt.recv() => Ok(ExitCode::from(INTERRUPTED)),
+    }
+}

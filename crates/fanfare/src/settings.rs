@@ -1,0 +1,395 @@
+//! Every setting, once. Flags, variables, keys of the file, `--help` and docs/settings.md come from here.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fanfare_edge::{Limits, Origins, Timing};
+use fanfare_protocol::{NameError, Namespaces};
+use fanfare_redis::{Address, Prefix};
+
+/// What the settings say, parsed and each within its range. [`SETTINGS`] fills it from the defaults first.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) private: SocketAddr,
+    pub(crate) redis: Option<Address>,
+    pub(crate) prefix: Prefix,
+    pub(crate) envelope: usize,
+    pub(crate) node: Option<String>,
+    pub(crate) dev: bool,
+    pub(crate) origins: Origins,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) socketio_path: String,
+    pub(crate) plain_path: String,
+    pub(crate) timing: Timing,
+    /// `connections` is in [`Settings::connections`] until the limit of open files is known.
+    pub(crate) limits: Limits,
+    pub(crate) connections: Option<usize>,
+    pub(crate) shards: Option<usize>,
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// One row of the registry.
+pub(crate) struct Setting {
+    /// Key in the file. The flag is this with dashes, the variable this in capitals behind `FANFARE_`.
+    pub(crate) key: &'static str,
+    pub(crate) group: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) fallback: Fallback,
+    pub(crate) help: &'static str,
+}
+
+/// What applies where nobody says anything.
+pub(crate) enum Fallback {
+    /// This text, read like any other.
+    Value(&'static str),
+    /// Something found out at start, in these words.
+    Derived(&'static str),
+}
+
+/// The form of a value, its range, and the field it goes to.
+pub(crate) enum Kind {
+    Address(fn(&mut Settings, SocketAddr)),
+    Duration {
+        range: (Duration, Duration),
+        set: fn(&mut Settings, Duration),
+    },
+    Size {
+        range: (usize, usize),
+        set: fn(&mut Settings, usize),
+    },
+    Count {
+        range: (usize, usize),
+        set: fn(&mut Settings, usize),
+    },
+    Switch(fn(&mut Settings, bool)),
+    /// `form` names the value in `--help`.
+    Text {
+        form: &'static str,
+        set: fn(&mut Settings, &str) -> Result<(), String>,
+    },
+    List {
+        form: &'static str,
+        set: fn(&mut Settings, &[String]) -> Result<(), String>,
+    },
+}
+
+const WHERE: &str = "Where";
+const WHO: &str = "Who may do what";
+const TIMING: &str = "Timing";
+const BOUNDS: &str = "Bounds";
+const RUNNING: &str = "Running";
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// The registry, in the order in which it is shown.
+pub(crate) static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "listen",
+        group: WHERE,
+        kind: Kind::Address(|to, value| to.listen = value),
+        fallback: Fallback::Value("127.0.0.1:3000"),
+        help: "Where clients connect. Use 0.0.0.0:3000 behind a load balancer.",
+    },
+    Setting {
+        key: "private",
+        group: WHERE,
+        kind: Kind::Address(|to, value| to.private = value),
+        fallback: Fallback::Value("127.0.0.1:3001"),
+        help: "Where /metrics, /livez, /readyz and POST /v1/publish are. Whoever reaches it may publish: never \
+               expose it to the internet.",
+    },
+    Setting {
+        key: "redis",
+        group: WHERE,
+        kind: Kind::Text { form: "URL", set: set_redis },
+        fallback: Fallback::Derived("none: one node, in memory"),
+        help: "Redis that joins the nodes, as redis://user:password@host:6379. With a password prefer \
+               FANFARE_REDIS or the file: flags can be read by everyone on the machine.",
+    },
+    Setting {
+        key: "prefix",
+        group: WHERE,
+        kind: Kind::Text { form: "NAME", set: set_prefix },
+        fallback: Fallback::Value("socket.io"),
+        help: "First part of every Redis channel, the `key` of Socket.IO's Redis adapter and emitters. Two \
+               installations on one Redis need two prefixes.",
+    },
+    Setting {
+        key: "socketio_path",
+        group: WHERE,
+        kind: Kind::Text { form: "PATH", set: set_socketio_path },
+        fallback: Fallback::Value("/socket.io/"),
+        help: "Path of Socket.IO, as in the `path` option of socket.io-client.",
+    },
+    Setting {
+        key: "plain_path",
+        group: WHERE,
+        kind: Kind::Text { form: "PATH", set: set_plain_path },
+        fallback: Fallback::Value("/ws"),
+        help: "Path of plain WebSocket.",
+    },
+    Setting {
+        key: "dev",
+        group: WHO,
+        kind: Kind::Switch(|to, value| to.dev = value),
+        fallback: Fallback::Value("false"),
+        help: "For development: every room is open, every origin may connect, a demo page is at /. Only on \
+               loopback addresses.",
+    },
+    Setting {
+        key: "origins",
+        group: WHO,
+        kind: Kind::List { form: "ORIGIN,…", set: set_origins },
+        fallback: Fallback::Derived("the host's own pages"),
+        help: "Pages that may connect besides those of the same host, as https://app.example; * for all.",
+    },
+    Setting {
+        key: "namespaces",
+        group: WHO,
+        kind: Kind::List { form: "NAME,…", set: set_namespaces },
+        fallback: Fallback::Derived("/ alone"),
+        help: "Socket.IO namespaces besides /, as /admin. Others are refused with \"Invalid namespace\".",
+    },
+    Setting {
+        key: "ping_interval",
+        group: TIMING,
+        kind: Kind::Duration {
+            range: (Duration::from_millis(100), HOUR),
+            set: |to, value| to.timing.ping_interval = value,
+        },
+        fallback: Fallback::Value("25s"),
+        help: "How long after an answer the next heartbeat goes out. Keep it below the load balancer's idle limit.",
+    },
+    Setting {
+        key: "ping_timeout",
+        group: TIMING,
+        kind: Kind::Duration {
+            range: (Duration::from_millis(100), HOUR),
+            set: |to, value| to.timing.ping_timeout = value,
+        },
+        fallback: Fallback::Value("20s"),
+        help: "How long a heartbeat's answer may take before the connection is closed.",
+    },
+    Setting {
+        key: "connect_timeout",
+        group: TIMING,
+        kind: Kind::Duration {
+            range: (Duration::from_millis(100), HOUR),
+            set: |to, value| to.timing.connect_timeout = value,
+        },
+        fallback: Fallback::Value("45s"),
+        help: "How long a Socket.IO connection may stay without entering a namespace.",
+    },
+    Setting {
+        key: "join_timeout",
+        group: TIMING,
+        kind: Kind::Duration {
+            range: (Duration::from_millis(10), MINUTE),
+            set: |to, value| to.timing.join_timeout = value,
+        },
+        fallback: Fallback::Value("2s"),
+        help: "How long a join waits for Redis before it fails with `unavailable`.",
+    },
+    Setting {
+        key: "linger",
+        group: TIMING,
+        kind: Kind::Duration { range: (Duration::ZERO, HOUR), set: |to, value| to.timing.linger = value },
+        fallback: Fallback::Value("2s"),
+        help: "How long a room stays subscribed in Redis after its last member left.",
+    },
+    Setting {
+        key: "header_timeout",
+        group: TIMING,
+        kind: Kind::Duration {
+            range: (Duration::from_millis(100), Duration::from_secs(300)),
+            set: |to, value| to.timing.header_timeout = value,
+        },
+        fallback: Fallback::Value("10s"),
+        help: "How long the head of a request may take.",
+    },
+    Setting {
+        key: "connections",
+        group: BOUNDS,
+        kind: Kind::Count { range: (1, 1 << 24), set: |to, value| to.connections = Some(value) },
+        fallback: Fallback::Derived("what the limit of open files allows, less 256; at most 1000000"),
+        help: "Open client connections. At the bound new ones are refused and counted.",
+    },
+    Setting {
+        key: "max_payload",
+        group: BOUNDS,
+        kind: Kind::Size { range: (KIB, 256 * MIB), set: |to, value| to.limits.max_payload = value },
+        fallback: Fallback::Value("1MB"),
+        help: "The largest single thing a connection may send, Socket.IO's maxPayload.",
+    },
+    Setting {
+        key: "rooms_per_connection",
+        group: BOUNDS,
+        kind: Kind::Count { range: (1, 1 << 20), set: |to, value| to.limits.rooms_per_connection = value },
+        fallback: Fallback::Value("16384"),
+        help: "Rooms that one connection may be in.",
+    },
+    Setting {
+        key: "outbox_soft",
+        group: BOUNDS,
+        kind: Kind::Size { range: (KIB, GIB), set: |to, value| to.limits.outbox_soft = value },
+        fallback: Fallback::Value("1MiB"),
+        help: "What may wait for one connection; above it, 5s without progress close the connection.",
+    },
+    Setting {
+        key: "outbox_hard",
+        group: BOUNDS,
+        kind: Kind::Size { range: (KIB, 4 * GIB), set: |to, value| to.limits.outbox_hard = value },
+        fallback: Fallback::Value("64MiB"),
+        help: "What may wait for one connection at all; above it, the connection is closed at once.",
+    },
+    Setting {
+        key: "outbox_budget",
+        group: BOUNDS,
+        kind: Kind::Size { range: (64 * KIB, 1024 * GIB), set: |to, value| to.limits.outbox_budget = value },
+        fallback: Fallback::Value("512MiB"),
+        help: "What may wait for all connections together; above it, the one that holds the most is closed.",
+    },
+    Setting {
+        key: "publish_body",
+        group: BOUNDS,
+        kind: Kind::Size { range: (KIB, 256 * MIB), set: |to, value| to.limits.publish_body = value },
+        fallback: Fallback::Value("1MiB"),
+        help: "Body of a POST /v1/publish.",
+    },
+    Setting {
+        key: "envelope",
+        group: BOUNDS,
+        kind: Kind::Size { range: (KIB, 512 * MIB), set: |to, value| to.envelope = value },
+        fallback: Fallback::Value("8MiB"),
+        help: "The largest publication taken from Redis or published there; larger ones are dropped and counted.",
+    },
+    Setting {
+        key: "node",
+        group: RUNNING,
+        kind: Kind::Text { form: "NAME", set: set_node },
+        fallback: Fallback::Derived("host name and process id"),
+        help: "Name of this node in logs and metrics.",
+    },
+    Setting {
+        key: "shards",
+        group: RUNNING,
+        kind: Kind::Count { range: (1, 64), set: |to, value| to.shards = Some(value) },
+        fallback: Fallback::Derived("cores less one, at least 1"),
+        help: "Threads that own connections.",
+    },
+    Setting {
+        key: "log_format",
+        group: RUNNING,
+        kind: Kind::Text { form: "text|json", set: set_log_format },
+        fallback: Fallback::Derived("text on a terminal, json elsewhere"),
+        help: "How log lines look. Which are shown: FANFARE_LOG, as in FANFARE_LOG=debug.",
+    },
+];
+
+impl Setting {
+    /// The flag, without its two dashes.
+    pub(crate) fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The environment variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("FANFARE_{}", self.key.to_ascii_uppercase())
+    }
+}
+
+fn set_redis(to: &mut Settings, text: &str) -> Result<(), String> {
+    to.redis = Some(Address::parse(text).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn set_prefix(to: &mut Settings, text: &str) -> Result<(), String> {
+    to.prefix = Prefix::new(text).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn set_node(to: &mut Settings, text: &str) -> Result<(), String> {
+    let fits = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !fits {
+        return Err(format!(
+            "`{text}` is no name of a node; write 1 to 64 letters, digits and punctuation marks"
+        ));
+    }
+    to.node = Some(text.to_owned());
+    Ok(())
+}
+
+fn set_socketio_path(to: &mut Settings, text: &str) -> Result<(), String> {
+    let inner = text.trim_matches('/');
+    if inner.is_empty() || !is_path(text) || !text.ends_with('/') {
+        let instead = if inner.is_empty() { "socket.io" } else { inner };
+        return Err(format!("`{text}` needs a name between two slashes; write /{instead}/"));
+    }
+    to.socketio_path = text.to_owned();
+    Ok(())
+}
+
+fn set_plain_path(to: &mut Settings, text: &str) -> Result<(), String> {
+    let inner = text.trim_matches('/');
+    if inner.is_empty() || !is_path(text) || text.ends_with('/') {
+        let instead = if inner.is_empty() { "ws" } else { inner };
+        return Err(format!("`{text}` needs a slash before a name and none after it; write /{instead}"));
+    }
+    to.plain_path = text.to_owned();
+    Ok(())
+}
+
+/// A path as it stands in a request line, without parameters: a router's special characters are out too.
+fn is_path(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    text.starts_with('/') && text.bytes().all(plain) && !text.contains("//")
+}
+
+fn set_origins(to: &mut Settings, list: &[String]) -> Result<(), String> {
+    if list.iter().any(|origin| origin == "*") {
+        to.origins = Origins::Any;
+        return Ok(());
+    }
+    if let Some(wrong) = list.iter().find(|origin| !is_origin(origin)) {
+        return Err(format!(
+            "`{wrong}` is no origin; write scheme and host without a path, as https://app.example"
+        ));
+    }
+    to.origins = Origins::SameHostAnd(list.iter().map(|origin| origin.to_ascii_lowercase()).collect());
+    Ok(())
+}
+
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let host_fits = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]_".contains(&byte));
+    scheme_fits && !host.is_empty() && host_fits
+}
+
+fn set_namespaces(to: &mut Settings, list: &[String]) -> Result<(), String> {
+    let names = list.iter().map(String::as_str);
+    to.namespaces = Namespaces::new(names).map_err(|error: NameError| error.to_string())?;
+    Ok(())
+}
+
+fn set_log_format(to: &mut Settings, text: &str) -> Result<(), String> {
+    to.log_format = Some(match text {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        _ => return Err(format!("`{text}` is no log format; write text or json")),
+    });
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Why a connection ends: one table for close codes, metric labels and advice.
+
+/// Why a connection ended. Socket.IO clients see only that the transport closed, and come back by
+/// themselves; plain clients get [`Disconnect::close_code`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Disconnect {
+    /// The client closed, or its socket did.
+    Client,
+    /// No answer to a heartbeat in time.
+    PingTimeout,
+    /// No namespace was joined in time.
+    ConnectTimeout,
+    /// Its outbox was full and did not move, or passed its hard bound.
+    SlowConsumer,
+    /// The node's outbox budget was spent, and this connection held the most.
+    Budget,
+    /// Bytes, frames or packets against the protocol.
+    Protocol,
+    /// Text that is not UTF-8.
+    InvalidText,
+    /// One message was larger than allowed.
+    TooLarge,
+    /// The kernel refused a write.
+    WriteError,
+    /// The node leaves service.
+    Drain,
+}
+
+impl Disconnect {
+    /// Every reason, in the order of the table.
+    pub const ALL: [Disconnect; 10] = [
+        Self::Client,
+        Self::PingTimeout,
+        Self::ConnectTimeout,
+        Self::SlowConsumer,
+        Self::Budget,
+        Self::Protocol,
+        Self::InvalidText,
+        Self::TooLarge,
+        Self::WriteError,
+        Self::Drain,
+    ];
+
+    /// The value of the metric label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::PingTimeout => "ping_timeout",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::SlowConsumer => "slow_consumer",
+            Self::Budget => "budget",
+            Self::Protocol => "protocol_error",
+            Self::InvalidText => "invalid_text",
+            Self::TooLarge => "too_large",
+            Self::WriteError => "write_error",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// The WebSocket close code (RFC 6455 §7.4; 4000 and above are fanfare's) and reason, or `None`
+    /// where the socket is gone already.
+    pub fn close_code(self) -> Option<(u16, &'static str)> {
+        match self {
+            Self::Client | Self::WriteError => None,
+            Self::PingTimeout => Some((4000, "ping timeout")),
+            Self::ConnectTimeout => Some((4001, "connect timeout")),
+            Self::SlowConsumer => Some((4002, "slow consumer")),
+            Self::Budget => Some((4003, "over the node's outbox budget")),
+            Self::Protocol => Some((1002, "protocol error")),
+            Self::InvalidText => Some((1007, "text is not UTF-8")),
+            Self::TooLarge => Some((1009, "message too large")),
+            Self::Drain => Some((1001, "going away")),
+        }
+    }
+
+    /// Whether the client should connect again.
+    pub fn come_back(self) -> bool {
+        !matches!(self, Self::Protocol | Self::InvalidText | Self::TooLarge)
+    }
+}

@@ -1,0 +1,10 @@
+//! JSON text to and from the MessagePack of events, without a tree in between.
+
+mod read;
+mod scalar;
+mod write;
+
+pub(crate) use read::present;
+pub use read::{Arguments, Hole, JsonError, event, to_msgpack, to_msgpack_with_holes};
+pub use scalar::write_str;
+pub use write::{Bins, from_msgpack};

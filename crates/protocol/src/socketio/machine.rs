@@ -1,0 +1,285 @@
+//! One connection's Socket.IO: what its packets ask, and the packets that answer.
+
+use smallvec::SmallVec;
+
+use super::encode::packet_start;
+use super::text::{self, Kind, Packet};
+use super::{MAX_ATTACHMENTS, is_reserved};
+use crate::command::{Command, Payload, Refusal, ReplyTo};
+use crate::disconnect::Disconnect;
+use crate::engineio;
+use crate::frame::Frame;
+use crate::json::{self, Hole};
+use crate::msgpack::{self, EventView, Token};
+use crate::name::{NamespaceId, Namespaces};
+
+/// The state of one connection. It holds what namespaces were entered, and at most one event whose
+/// attachments are on their way.
+#[derive(Debug, Default)]
+pub struct Machine {
+    entered: SmallVec<[NamespaceId; 4]>,
+    pending: Option<Box<Pending>>,
+}
+
+/// A packet that waits for its attachments, which follow it with no other message between.
+#[derive(Debug)]
+struct Pending {
+    namespace: NamespaceId,
+    /// `None`: an acknowledgement, which nobody waits for.
+    event: Option<PendingEvent>,
+    missing: usize,
+    /// Bytes of all parts that came so far.
+    held: usize,
+}
+
+#[derive(Debug)]
+struct PendingEvent {
+    /// The event, with a nil at each hole.
+    data: Vec<u8>,
+    holes: Vec<Hole>,
+    attachments: Vec<Vec<u8>>,
+    id: Option<u64>,
+}
+
+impl Machine {
+    /// Takes one WebSocket message, an Engine.IO packet, and appends what it asks. `limit` is the
+    /// transport's bound on one message, in bytes; an event may be ten times as large with all its
+    /// attachments. On an error, the connection is to be closed for that reason.
+    pub fn receive(
+        &mut self,
+        payload: Payload<'_>,
+        namespaces: &Namespaces,
+        limit: usize,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Disconnect> {
+        let text = match payload {
+            Payload::Binary(bytes) => return self.attachment(bytes.to_vec(), limit, out),
+            Payload::Text(text) => text,
+        };
+        match engineio::decode(text).map_err(|_| Disconnect::Protocol)? {
+            engineio::Packet::Text(text) => self.packet(text, namespaces, out),
+            engineio::Packet::Binary(bytes) => self.attachment(bytes, limit, out),
+            engineio::Packet::Pong(_) => {
+                out.push(Command::Pong);
+                Ok(())
+            }
+            engineio::Packet::Close => Err(Disconnect::Client),
+            // Heartbeats go from the server to the client only.
+            engineio::Packet::Ping(_) => Err(Disconnect::Protocol),
+            engineio::Packet::Open | engineio::Packet::Upgrade | engineio::Packet::Noop => Ok(()),
+        }
+    }
+
+    /// The answer to a CONNECT that was granted; `sid` is the public Socket.IO id.
+    pub fn connected(&self, namespaces: &Namespaces, id: NamespaceId, sid: &str) -> Frame {
+        Frame::text(|out| {
+            packet_start(b"40", namespaces.name(id), out);
+            out.extend_from_slice(br#"{"sid":"#);
+            json::write_str(sid, out);
+            out.push(b'}');
+        })
+    }
+
+    /// The answer to a CONNECT that was not granted. `id` is that of a namespace this node serves; it
+    /// counts as never entered. Official clients do not try again by themselves.
+    pub fn refused(&mut self, namespace: &str, id: Option<NamespaceId>, message: &str) -> Frame {
+        if let Some(id) = id {
+            self.left(id);
+        }
+        Frame::text(|out| {
+            packet_start(b"44", namespace, out);
+            out.extend_from_slice(br#"{"message":"#);
+            json::write_str(message, out);
+            out.push(b'}');
+        })
+    }
+
+    /// The session left the namespace by the server's decision.
+    pub fn left(&mut self, id: NamespaceId) {
+        self.entered.retain(|entered| *entered != id);
+    }
+
+    /// The acknowledgement of an event: `[{"ok":true}]` or
+    /// `[{"ok":false,"error":{"code","message","retry"}}]`.
+    pub fn reply(
+        &self,
+        namespaces: &Namespaces,
+        namespace: NamespaceId,
+        ack: u64,
+        outcome: Result<(), &Refusal>,
+    ) -> Frame {
+        Frame::text(|out| {
+            packet_start(b"43", namespaces.name(namespace), out);
+            out.extend_from_slice(itoa::Buffer::new().format(ack).as_bytes());
+            match outcome {
+                Ok(()) => out.extend_from_slice(br#"[{"ok":true}]"#),
+                Err(refusal) => {
+                    out.extend_from_slice(br#"[{"ok":false,"error":{"#);
+                    refusal.write_fields(out);
+                    out.extend_from_slice(b"}}]");
+                }
+            }
+        })
+    }
+
+    fn packet(
+        &mut self,
+        text: &str,
+        namespaces: &Namespaces,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Disconnect> {
+        if self.pending.is_some() {
+            return Err(Disconnect::Protocol);
+        }
+        let packet = text::parse(text).ok_or(Disconnect::Protocol)?;
+        let id = namespaces.id(packet.namespace);
+        if packet.kind == Kind::Connect {
+            return self.connect(&packet, id, out);
+        }
+        let namespace = id.filter(|id| self.entered.contains(id)).ok_or(Disconnect::Protocol)?;
+        match packet.kind {
+            Kind::Event => self.event(&packet, namespace, out),
+            Kind::Ack => self.ack(&packet, namespace),
+            Kind::Disconnect if packet.json.is_none() => {
+                self.left(namespace);
+                out.push(Command::Leave { namespace });
+                Ok(())
+            }
+            Kind::Disconnect | Kind::ConnectError | Kind::Connect => Err(Disconnect::Protocol),
+        }
+    }
+
+    fn connect(
+        &mut self,
+        packet: &Packet<'_>,
+        id: Option<NamespaceId>,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Disconnect> {
+        if let Some(json) = packet.json {
+            let mut object = Vec::new();
+            json::to_msgpack(json, &mut object).map_err(|_| Disconnect::Protocol)?;
+            if !matches!(msgpack::read(&mut &object[..]), Ok(Token::Map(_))) {
+                return Err(Disconnect::Protocol);
+            }
+        }
+        let Some(namespace) = id else {
+            out.push(Command::ConnectUnknown { namespace: packet.namespace.into() });
+            return Ok(());
+        };
+        if self.entered.contains(&namespace) {
+            return Err(Disconnect::Protocol);
+        }
+        // Entered before the answer, so that an event right behind it is not lost.
+        self.entered.push(namespace);
+        out.push(Command::Connect { namespace, auth: packet.json.map(Into::into) });
+        Ok(())
+    }
+
+    fn event(
+        &mut self,
+        packet: &Packet<'_>,
+        namespace: NamespaceId,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Disconnect> {
+        let Some(json) = packet.json else { return without_payload(packet) };
+        let mut data = Vec::with_capacity(json.len());
+        let holes = convert(packet, json, &mut data)?;
+        let event = EventView::parse(&data).map_err(|_| Disconnect::Protocol)?;
+        if is_reserved(&event.name()) {
+            return Err(Disconnect::Protocol);
+        }
+        let event = PendingEvent { data, holes, attachments: Vec::new(), id: packet.id };
+        if packet.attachments == 0 {
+            out.push(event.into_command(namespace));
+            return Ok(());
+        }
+        self.pending = Some(Box::new(Pending {
+            namespace,
+            event: Some(event),
+            missing: packet.attachments,
+            held: json.len(),
+        }));
+        Ok(())
+    }
+
+    /// Checks an acknowledgement. The server asks for none yet, so that every id is unknown, and
+    /// unknown ids are ignored.
+    fn ack(&mut self, packet: &Packet<'_>, namespace: NamespaceId) -> Result<(), Disconnect> {
+        let Some(json) = packet.json else { return without_payload(packet) };
+        let mut data = Vec::with_capacity(json.len());
+        convert(packet, json, &mut data)?;
+        if !matches!(msgpack::read(&mut &data[..]), Ok(Token::Array(_))) {
+            return Err(Disconnect::Protocol);
+        }
+        if packet.attachments > 0 {
+            self.pending = Some(Box::new(Pending {
+                namespace,
+                event: None,
+                missing: packet.attachments,
+                held: json.len(),
+            }));
+        }
+        Ok(())
+    }
+
+    fn attachment(&mut self, bytes: Vec<u8>, limit: usize, out: &mut Vec<Command>) -> Result<(), Disconnect> {
+        let pending = self.pending.as_mut().ok_or(Disconnect::Protocol)?;
+        pending.held += bytes.len();
+        if pending.held > limit.saturating_mul(MAX_ATTACHMENTS) {
+            return Err(Disconnect::TooLarge);
+        }
+        if let Some(event) = &mut pending.event {
+            event.attachments.push(bytes);
+        }
+        pending.missing -= 1;
+        if pending.missing > 0 {
+            return Ok(());
+        }
+        let Some(Pending { namespace, event, .. }) = self.pending.take().map(|pending| *pending) else {
+            return Ok(());
+        };
+        // The server may have ended the membership meanwhile.
+        if let Some(event) = event.filter(|_| self.entered.contains(&namespace)) {
+            out.push(event.into_command(namespace));
+        }
+        Ok(())
+    }
+}
+
+impl PendingEvent {
+    fn into_command(self, namespace: NamespaceId) -> Command {
+        let reply = self.id.map(|id| ReplyTo::Ack { namespace, id });
+        Command::Event { namespace, room: None, data: self.assemble(), reply }
+    }
+
+    /// The event with its attachments in their places.
+    fn assemble(self) -> Vec<u8> {
+        if self.holes.is_empty() {
+            return self.data;
+        }
+        let attached: usize = self.attachments.iter().map(|bytes| bytes.len() + 5).sum();
+        let mut data = Vec::with_capacity(self.data.len() + attached);
+        let mut copied = 0;
+        for hole in self.holes {
+            data.extend_from_slice(&self.data[copied..hole.at]);
+            msgpack::write_bin(&self.attachments[hole.num], &mut data);
+            copied = hole.at + 1;
+        }
+        data.extend_from_slice(&self.data[copied..]);
+        data
+    }
+}
+
+/// EVENT and ACK without a payload mean nothing and are ignored, unless attachments would follow.
+fn without_payload(packet: &Packet<'_>) -> Result<(), Disconnect> {
+    if packet.attachments == 0 { Ok(()) } else { Err(Disconnect::Protocol) }
+}
+
+fn convert(packet: &Packet<'_>, json: &str, data: &mut Vec<u8>) -> Result<Vec<Hole>, Disconnect> {
+    let holes = if packet.attachments == 0 {
+        json::to_msgpack(json, data).map(|()| Vec::new())
+    } else {
+        json::to_msgpack_with_holes(json, packet.attachments, data)
+    };
+    holes.map_err(|_| Disconnect::Protocol)
+}

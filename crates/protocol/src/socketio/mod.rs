@@ -1,0 +1,22 @@
+//! Socket.IO v5 (`docs/socket.io-protocol/v5-current.md` in socketio/socket.io) over Engine.IO v4, in
+//! WebSocket frames, with the text parser and binary attachments.
+
+mod encode;
+mod machine;
+mod text;
+
+pub use crate::engineio::PING as PING_TEXT;
+pub use encode::{encode_event, open_frame, ping_frame};
+pub use machine::Machine;
+
+/// Most binary values in one event; official clients end their connection at more.
+pub const MAX_ATTACHMENTS: usize = 10;
+
+/// Event names that official clients and servers refuse from the other side.
+pub const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// Whether Socket.IO keeps this event name for itself.
+pub fn is_reserved(event: &str) -> bool {
+    RESERVED.contains(&event)
+}

@@ -1,0 +1,12 @@
+// What the tests start and talk to: real processes on free ports of this machine, stopped by their
+// process ids when the test (or file) that owns them ends, also when it fails.
+
+export { file, free } from './harness/owner.mjs';
+export { until, counted } from './harness/wait.mjs';
+export { startRedis } from './harness/redis.mjs';
+export { startEdge, ROOMS } from './harness/edge.mjs';
+export { startHaproxy } from './harness/haproxy.mjs';
+export { fetchText, publish } from './harness/http.mjs';
+export { connectSocket, socketTo, ask, collect } from './harness/socket.mjs';
+export { connectPlain } from './harness/plain.mjs';
+export { RawSocket, connectRaw, maskedFrame } from './harness/raw.mjs';

@@ -1,0 +1,83 @@
+// One slow reader: bounded, closed, counted, and nobody else waits for it.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { ask, collect, connectRaw, connectSocket, publish, startEdge, until } from './harness.mjs';
+
+// Joins `room` and then reads nothing more.
+async function stuck(t, edge, room) {
+  const raw = await connectRaw(t, edge);
+  raw.text('40');
+  raw.text(`420["join","${room}"]`);
+  await until(() => raw.texts.some((text) => text.startsWith('430')), 5_000, 'it has joined');
+  raw.socket.pause();
+  return raw;
+}
+
+const closed = (edge, reason) => edge.metric('fanfare_connections_closed_total', { reason });
+
+test('over the hard bound a reader that is stuck is closed at once, others receive everything', async (t) => {
+  const edge = await startEdge(t, { dev: true, args: ['--outbox-soft', '64KiB', '--outbox-hard', '1MiB'] });
+  await stuck(t, edge, 'r');
+  const reader = await connectSocket(t, edge);
+  await ask(reader, 'join', 'r');
+  const got = collect(reader, 'e');
+  const data = 'x'.repeat(50_000);
+  let sent = 0;
+  while ((await closed(edge, 'slow_consumer')) === 0 && sent < 1_000) {
+    assert.equal((await publish(edge, { room: 'r', event: 'e', data })).status, 200);
+    sent += 1;
+  }
+  assert.ok(sent < 1_000, 'the stuck one is closed');
+  await until(() => got.length === sent, 10_000, () => `the reader has ${got.length} of ${sent}`);
+  assert.equal(await closed(edge, 'slow_consumer'), 1);
+  await until(async () => (await edge.metric('fanfare_outbox_bytes')) === 0, 5_000, 'its outbox is given back');
+  assert.equal(await edge.metric('fanfare_memberships'), 1);
+});
+
+test('over the soft bound a reader that does not move for five seconds is closed', async (t) => {
+  const edge = await startEdge(t, { dev: true, args: ['--outbox-soft', '64KiB'] });
+  await stuck(t, edge, 'r');
+  // More than the kernel takes, less than the hard bound.
+  const data = 'x'.repeat(500_000);
+  for (let at = 0; at < 20; at += 1) await publish(edge, { room: 'r', event: 'e', data });
+  assert.equal(await closed(edge, 'slow_consumer'), 0);
+  const started = performance.now();
+  await until(async () => (await closed(edge, 'slow_consumer')) === 1, 15_000, 'it is closed');
+  const waited = performance.now() - started;
+  assert.ok(waited > 2_500, `closed after ${Math.round(waited)} ms`);
+});
+
+test('volatile publications are dropped for who cannot take them, and nobody is closed for them', async (t) => {
+  const edge = await startEdge(t, { dev: true, config: '[rooms.v]\npattern = "v:{id}"\njoin = ["j"]\n[rooms.v.relay.move]\nemit = "moved"\nvolatile = true\necho = true\n' });
+  await stuck(t, edge, 'v:1');
+  const reader = await connectSocket(t, edge);
+  await ask(reader, 'j', '1');
+  const got = collect(reader, 'moved');
+  const dropped = () => edge.metric('fanfare_deliveries_dropped_total', { reason: 'volatile' });
+  const data = { id: '1', text: 'x'.repeat(100_000) };
+  let sent = 0;
+  while ((await dropped()) < 50 && sent < 1_000) {
+    assert.deepEqual(await ask(reader, 'move', data), { ok: true });
+    sent += 1;
+  }
+  assert.ok(sent < 1_000, 'they are dropped');
+  assert.equal(await closed(edge, 'slow_consumer'), 0);
+  await until(() => got.length === sent, 5_000, 'who reads receives all');
+});
+
+test('the memory of all outboxes is bounded: who holds the most is closed', async (t) => {
+  const args = ['--outbox-soft', '64KiB', '--outbox-hard', '4MiB', '--outbox-budget', '8MiB'];
+  const edge = await startEdge(t, { dev: true, args });
+  for (let at = 0; at < 10; at += 1) await stuck(t, edge, `own${at}`);
+  const data = 'x'.repeat(200_000);
+  const before = edge.memory();
+  // Each holds frames of its own, so that nothing is shared; none goes over its own bound by much.
+  for (let round = 0; round < 40; round += 1) {
+    for (let at = 0; at < 10; at += 1) await publish(edge, { room: `own${at}`, event: 'e', data });
+  }
+  const ended = (await closed(edge, 'budget')) + (await closed(edge, 'slow_consumer'));
+  assert.ok((await closed(edge, 'budget')) > 0, `${ended} closed`);
+  assert.ok((await edge.metric('fanfare_outbox_memory_bytes')) <= 9 << 20);
+  assert.ok(edge.memory() - before < 60 << 20, `${(edge.memory() - before) >> 20} MiB more`);
+});

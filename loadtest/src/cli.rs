@@ -1,0 +1,193 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::measure::Manner;
+use crate::peers::{PeerKind, Setup};
+use crate::report::limits::Limit;
+use crate::run::Order;
+use crate::scenario::{Load, SCENARIOS, Scenario};
+use crate::stamp::MIN_SIZE;
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Run(Order),
+    /// Be the floor.
+    Floor {
+        members: SocketAddr,
+        orders: SocketAddr,
+    },
+}
+
+/// Reads the arguments; prints help or what is wrong and exits where there is nothing to do.
+pub(crate) fn parse() -> Task {
+    match command().get_matches().subcommand() {
+        Some(("floor", matches)) => {
+            Task::Floor { members: *required(matches, "listen"), orders: *required(matches, "orders") }
+        }
+        Some(("all", matches)) => Task::Run(order(matches, SCENARIOS)),
+        Some((_, matches)) => {
+            let names: Vec<&String> = matches.get_many("scenario").into_iter().flatten().collect();
+            let named = SCENARIOS.iter().filter(|scenario| names.iter().any(|name| *name == scenario.name));
+            Task::Run(order(matches, &named.copied().collect::<Vec<_>>()))
+        }
+        None => unreachable!("clap requires a subcommand"),
+    }
+}
+
+fn order(matches: &ArgMatches, scenarios: &[Scenario]) -> Order {
+    let scenarios = scenarios.iter().map(|scenario| adjusted(*scenario, matches)).collect();
+    let many = |name: &str| -> Vec<Limit> { matches.get_many(name).into_iter().flatten().cloned().collect() };
+    let peers = matches.get_many::<String>("peers");
+    let peers = peers.map(|names| names.filter_map(|name| PeerKind::parse(name)).collect());
+    let arguments = matches.get_many::<String>("fanfare-arg").into_iter().flatten();
+    Order {
+        scenarios,
+        peers,
+        rounds: matches.get_one("rounds").map(|rounds: &u64| *rounds as usize),
+        manner: Manner {
+            warmup: Duration::from_millis(*required(matches, "warmup-ms")),
+            payload: *required::<u64>(matches, "payload") as usize,
+            at_once: *required::<u64>(matches, "at-once") as usize,
+        },
+        setup: Setup {
+            fanfare: required::<PathBuf>(matches, "bin").clone(),
+            fanfare_arguments: arguments.cloned().collect(),
+        },
+        json: matches.get_one("json").cloned(),
+        limits: [many("max-ratio"), many("max")].concat(),
+    }
+}
+
+fn adjusted(mut scenario: Scenario, matches: &ArgMatches) -> Scenario {
+    if let Some(connections) = matches.get_one::<u64>("connections") {
+        scenario = scenario.with_connections(*connections as usize);
+    }
+    if let Some(seconds) = matches.get_one::<u64>("seconds") {
+        scenario.seconds = *seconds;
+    }
+    if let (Some(rate), Load::Paced { per_second }) = (matches.get_one::<u32>("rate"), &mut scenario.load) {
+        *per_second = *rate;
+    }
+    scenario
+}
+
+fn required<'a, T: Clone + Send + Sync + 'static>(matches: &'a ArgMatches, name: &str) -> &'a T {
+    matches.get_one(name).expect("clap requires it or has a default")
+}
+
+fn command() -> Command {
+    let scenarios =
+        || SCENARIOS.iter().map(|scenario| format!("  {:<8} {}\n", scenario.name, scenario.about));
+    Command::new("loadtest")
+        .about("Measures fan-out servers side by side, talking to them only over the wire")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(format!("Scenarios:\n{}", scenarios().collect::<String>()))
+        .subcommand(
+            Command::new("run")
+                .about("Runs the scenarios named")
+                .arg(
+                    Arg::new("scenario")
+                        .required(true)
+                        .num_args(1..)
+                        .value_parser(PossibleValuesParser::new(SCENARIOS.iter().map(|each| each.name))),
+                )
+                .args(run_arguments()),
+        )
+        .subcommand(Command::new("all").about("Runs every scenario").args(run_arguments()))
+        .subcommand(
+            Command::new("floor")
+                .about("Is the floor: a bare loop of send() (started by the other commands)")
+                .arg(address("listen", "Where members connect"))
+                .arg(address("orders", "Where publications come from")),
+        )
+}
+
+fn address(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("ADDR:PORT")
+        .required(true)
+        .value_parser(value_parser!(SocketAddr))
+        .help(help)
+}
+
+fn run_arguments() -> Vec<Arg> {
+    let limits = "of the median; the exit code is 1 beyond it. Without PEER: every fanfare peer";
+    vec![
+        option("peers", "NAMES", "Peers to measure, with commas; default: all that are installed")
+            .value_delimiter(',')
+            .value_parser(PossibleValuesParser::new(PeerKind::ALL.map(PeerKind::name))),
+        option("rounds", "N", "Rounds per peer, alternating [default: the scenario's]")
+            .value_parser(value_parser!(u64).range(1..=1000)),
+        option("seconds", "N", "Measured part of a round [default: the scenario's]")
+            .value_parser(value_parser!(u64).range(1..=3600)),
+        option("warmup-ms", "MS", "Load before the measured part")
+            .default_value("500")
+            .value_parser(value_parser!(u64)),
+        option("connections", "N", "Another number of connections; rooms keep their size")
+            .value_parser(value_parser!(u64).range(1..=1_000_000)),
+        option("rate", "N", "Another number of publications per second where they are paced")
+            .value_parser(value_parser!(u32).range(1..=1_000_000)),
+        option("payload", "BYTES", "Payload of a publication")
+            .default_value("128")
+            .value_parser(value_parser!(u64).range(MIN_SIZE as u64..=32_768)),
+        option("at-once", "N", "Connections in the making at one time")
+            .default_value("512")
+            .value_parser(value_parser!(u64).range(1..=100_000)),
+        option("bin", "PATH", "The fanfare binary")
+            .default_value("target/release/fanfare")
+            .value_parser(value_parser!(PathBuf)),
+        repeated("fanfare-arg", "ARG", "One more argument for fanfare serve").allow_hyphen_values(true),
+        option("json", "FILE", "Write the report there").value_parser(value_parser!(PathBuf)),
+        repeated("max-ratio", "[SCENARIO:][PEER/]BASE=MAX", "Limit of the headline figure's ratio to a peer")
+            .value_parser(ValueParser::new(Limit::parse_ratio))
+            .long_help(format!("Limit of the headline figure's ratio to peer BASE, {limits}")),
+        repeated("max", "[SCENARIO:][PEER/]FIGURE=MAX", "Limit of a figure, by its name in the JSON report")
+            .value_parser(ValueParser::new(Limit::parse_figure))
+            .long_help(format!("Limit of a figure, by its name in the JSON report, {limits}")),
+    ]
+}
+
+fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn repeated(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    option(name, value, help).action(ArgAction::Append)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn options_reach_the_order() {
+        let matches = command()
+            .try_get_matches_from(
+                "loadtest run f1 idle --peers floor,nchan --connections 50 --rate 7 --max-ratio f1:nchan/floor=2"
+                    .split(' '),
+            )
+            .unwrap();
+        let (_, matches) = matches.subcommand().unwrap();
+        let order = order(matches, SCENARIOS);
+        assert_eq!(order.peers, Some(vec![PeerKind::Floor, PeerKind::Nchan]));
+        assert_eq!(order.scenarios[0].connections, 50);
+        assert_eq!(order.scenarios[0].load, Load::Paced { per_second: 7 });
+        assert_eq!(order.limits, [Limit::parse_ratio("f1:nchan/floor=2").unwrap()]);
+        assert!(command().try_get_matches_from(["loadtest", "run", "f9"]).is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! What a publication carries: which one of its room it is, and when it was meant to leave. Fixed width,
+//! behind a mark that no envelope of ours contains, so that a receiver finds it without parsing JSON.
+
+/// Starts a stamp; appears nowhere else in a frame.
+const MARK: u8 = b'~';
+/// Mark, sequence and time.
+pub(crate) const MIN_SIZE: usize = 1 + 16 + 16;
+
+/// Identity of a publication and the start of its latency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Number of the publication in its room, from 0, without holes.
+    pub(crate) sequence: u64,
+    /// When it was scheduled to leave, in nanoseconds of the run's clock.
+    pub(crate) intended: u64,
+}
+
+impl Stamp {
+    /// Appends the stamp, padded to `size` bytes (at least [`MIN_SIZE`]) of plain ASCII.
+    pub(crate) fn write(self, size: usize, out: &mut Vec<u8>) {
+        let end = out.len() + size.max(MIN_SIZE);
+        out.push(MARK);
+        push_hex(self.sequence, out);
+        push_hex(self.intended, out);
+        out.resize(end, b'.');
+    }
+
+    /// The stamp in a frame's payload, if there is one.
+    pub(crate) fn find(payload: &[u8]) -> Option<Self> {
+        let digits = payload.get(memchr::memchr(MARK, payload)? + 1..)?.get(..32)?;
+        Some(Self { sequence: hex(&digits[..16])?, intended: hex(&digits[16..])? })
+    }
+}
+
+fn push_hex(value: u64, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend((0..16).rev().map(|place| DIGITS[(value >> (place * 4)) as usize & 15]));
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |value, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u64::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_found_in_any_envelope_and_has_the_asked_size() {
+        for stamp in [
+            Stamp { sequence: 0, intended: 0 },
+            Stamp { sequence: 0xdead_beef, intended: 1 },
+            Stamp { sequence: u64::MAX, intended: u64::MAX - 1 },
+        ] {
+            let mut bytes = b"42[\"e\",\"".to_vec();
+            stamp.write(128, &mut bytes);
+            assert_eq!(bytes.len(), 8 + 128);
+            bytes.extend(b"\"]");
+            assert_eq!(Stamp::find(&bytes), Some(stamp));
+        }
+    }
+
+    #[test]
+    fn broken_stamps_are_none() {
+        assert_eq!(Stamp::find(b""), None);
+        assert_eq!(Stamp::find(b"no mark"), None);
+        assert_eq!(Stamp::find(b"~"), None);
+        assert_eq!(Stamp::find(b"~0000000000000000000000000000000"), None);
+        assert_eq!(Stamp::find(b"~000000000000000x0000000000000000"), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! What the tests need beside Rust and Node: Debian packages and npm packages. Nothing that is there
+//! is touched, and no service that a package starts is relied on or stopped.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// Program that a test starts, and the Debian package that brings it.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("redis-server", "redis-server"),
+    ("haproxy", "haproxy"),
+    ("promtool", "prometheus"),
+    ("chromium", "chromium"),
+];
+
+/// Lock file that `node_modules` was made from, kept inside it.
+const STAMP: &str = "node_modules/.made-from.json";
+
+/// Brings what is missing.
+pub(crate) fn all(root: &Path) -> Result<()> {
+    debian()?;
+    npm(&root.join("e2e"))
+}
+
+fn debian() -> Result<()> {
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| process::find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if process::find("apt-get").is_none() {
+        bail!("install these first, there is no apt-get here: {}", missing.join(", "));
+    }
+    // A package list that cannot be renewed may still be good enough.
+    if let Err(reason) = process::run(apt().arg("update")) {
+        println!("{reason:#}");
+    }
+    process::run(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing))
+}
+
+/// `apt-get` that asks nothing, through sudo where this user needs it and it asks nothing either.
+fn apt() -> Command {
+    let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let mut command = if root || process::find("sudo").is_none() {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "--preserve-env=DEBIAN_FRONTEND", "apt-get"]);
+        sudo
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn npm(e2e: &Path) -> Result<()> {
+    let lock = fs::read(e2e.join("package-lock.json")).context("e2e/package-lock.json")?;
+    if fs::read(e2e.join(STAMP)).is_ok_and(|made_from| made_from == lock) {
+        return Ok(());
+    }
+    process::run(Command::new("npm").args(["ci", "--ignore-scripts"]).current_dir(e2e))?;
+    fs::write(e2e.join(STAMP), lock).context("e2e/node_modules")
+}
