@@ -37,6 +37,8 @@ use crate::publish::PublishQueue;
 
 /// Sockets of the private listener; it serves scrapers and app servers, not the public.
 const PRIVATE_CONNECTIONS: usize = 128;
+/// Between saying that the node leaves and closing the first connection.
+const DRAIN_NOTICE: Duration = Duration::from_secs(1);
 /// Waiting connections that the kernel keeps for a listener.
 const BACKLOG: i32 = 4096;
 
@@ -121,7 +123,10 @@ impl Edge {
     /// window. Returns when every connection is closed, a little after the window at the latest.
     pub async fn drain(&self) {
         self.context.state.draining.store(true, Ordering::Relaxed);
-        let until = Instant::now() + self.context.config.timing.drain_window;
+        let window = self.context.config.timing.drain_window;
+        let until = Instant::now() + window;
+        // Load balancers have to see it first: clients closed earlier would come back to this very node.
+        tokio::time::sleep(DRAIN_NOTICE.min(window / 2)).await;
         self.hub.drain(until);
         let last = until + Duration::from_secs(1);
         while self.context.state.open.load(Ordering::Acquire) > 0 && Instant::now() < last {

@@ -172,10 +172,10 @@ fn above(other: &str, value: usize, bound: usize) -> String {
 
 /// How many connections the node takes; each is one open file.
 fn connections(settings: &Settings, open_files: u64, places: &Places<'_>) -> Result<usize, ConfigError> {
-    let most = open_files.saturating_sub(host::RESERVE);
+    let most = open_files.saturating_sub(host::reserve(open_files));
     let Some(wanted) = settings.connections else {
         if most == 0 {
-            let least = host::RESERVE + 1;
+            let least = 2 * host::LEAST_RESERVE;
             let sentence = format!(
                 "the process may open only {open_files} files; allow at least {least}, as with ulimit -n 65536"
             );
@@ -187,7 +187,7 @@ fn connections(settings: &Settings, open_files: u64, places: &Places<'_>) -> Res
         let sentence = format!(
             "{wanted} connections need {} open files, and the process may open {open_files}; write {most} or less, \
              or raise the hard limit, as with ulimit -Hn",
-            wanted as u64 + host::RESERVE
+            wanted as u64 + host::reserve(open_files)
         );
         return Err(places.error("connections", sentence));
     }
@@ -314,8 +314,10 @@ mod tests {
         assert_eq!(flags(&[("connections", "19744")]).unwrap().edge.limits.connections, 19_744);
         let error = flags(&[("connections", "19745")]).unwrap_err();
         assert!(error.contains("may open 20000; write 19744 or less"), "{error}");
-        let none = resolve(vec![], vec![], FromFile::default(), 256).unwrap_err().to_string();
-        assert!(none.contains("only 256 files"), "{none}");
+        let none = resolve(vec![], vec![], FromFile::default(), 32).unwrap_err().to_string();
+        assert!(none.contains("only 32 files"), "{none}");
+        let few = resolve(vec![], vec![], FromFile::default(), 300).unwrap();
+        assert_eq!(few.edge.limits.connections, 225);
         let endless = resolve(vec![], vec![], FromFile::default(), u64::MAX).unwrap();
         assert_eq!(endless.edge.limits.connections, 1_000_000);
     }

@@ -2,8 +2,14 @@
 
 use std::io;
 
-/// Files kept for everything that is no client connection: listeners, Redis, HTTP requests, logs.
-pub(crate) const RESERVE: u64 = 256;
+/// Files kept for everything that is no client connection: listeners, Redis, HTTP requests, logs. A
+/// quarter of what is allowed, within 32 and 256.
+pub(crate) fn reserve(open_files: u64) -> u64 {
+    (open_files / 4).clamp(LEAST_RESERVE, 256)
+}
+
+/// With fewer files than this a node does not start.
+pub(crate) const LEAST_RESERVE: u64 = 32;
 
 /// Raises the soft limit of open files to the hard one and returns what is allowed now. Where raising is
 /// refused, that is the soft limit as it was.

@@ -15,6 +15,9 @@ pub enum NameError {
     /// Shorten the name.
     #[error("the name is longer than {MAX_NAME} bytes")]
     TooLong,
+    /// Remove the number sign, which ends the namespace in a channel's name.
+    #[error("the name of a namespace has a #")]
+    NumberSign,
     /// Remove control characters (U+0000 to U+001F, U+007F).
     #[error("the name has a control character")]
     Control,
@@ -59,6 +62,9 @@ impl Namespaces {
         for name in configured {
             let name = if name.starts_with('/') { name.to_owned() } else { format!("/{name}") };
             check_room(&name)?;
+            if name.contains('#') {
+                return Err(NameError::NumberSign);
+            }
             if !names.iter().any(|known| **known == *name) {
                 names.push(name.into());
             }
@@ -158,6 +164,7 @@ mod tests {
         assert_eq!(namespaces.id("/admin"), Some(NamespaceId(1)));
         assert_eq!(namespaces.id("admin"), None);
         assert_eq!(namespaces.iter().count(), 3);
+        assert_eq!(Namespaces::new(["/a#b"]).unwrap_err(), NameError::NumberSign);
         assert_eq!(Namespaces::new(["\n"]).unwrap_err(), NameError::Control);
     }
 }

@@ -94,7 +94,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            // SAFETY: no pointers; the process is a child that was not waited for, so its id is still its own.
+            // SAFETY: no pointers; the child was not waited for, so its id is still its own.
             unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
             let left = wait_until(PATIENCE, || !matches!(self.child.try_wait(), Ok(None)));
             if left.is_err() {

@@ -13,8 +13,8 @@ use crate::scenario::Figure;
 /// Version of the document's shape.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
 
-/// The whole run. Figures are named with their units; latencies of a summary are those of all rounds' deliveries
-/// together.
+/// The whole run. Figures are named with their units; a summary's latencies are those of the deliveries of
+/// all its rounds together.
 pub(crate) fn document(all: &[Results], judgements: &[Judgement], ok: bool) -> Value {
     json!({
         "schema_version": SCHEMA_VERSION,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Results, Spread};
 use crate::measure::Round;
 use crate::peers::PeerKind;
-use crate::scenario::Figure;
+use crate::scenario::{Figure, Scenario};
 
 /// One line for the end of a round.
 pub(crate) fn progress(results: &Results, round: &Round, number: usize, of: usize) -> String {
@@ -36,7 +36,12 @@ pub(crate) fn table(results: &Results) -> String {
             rows.push(row(format!("÷ {}", base.name()), &cells));
         }
     }
-    let mut out = format!("\n{}: {}\n", results.scenario.name, results.scenario.about);
+    let scenario = &results.scenario;
+    let mut out = format!("\n{}: {}\n", scenario.name, scenario.about);
+    if Scenario::named(scenario.name).is_some_and(|usual| usual.connections != scenario.connections) {
+        writeln!(out, "  here: {} connections, {} rooms", scenario.connections, scenario.rooms)
+            .expect("a String takes every write");
+    }
     align(&rows, &mut out);
     for peer in &results.peers {
         remarks(results, *peer, &mut out);

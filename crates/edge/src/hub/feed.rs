@@ -121,12 +121,12 @@ impl Shard {
                 tracing::debug!(?channel, reason = reason.label(), "a payload is no publication");
             }
             Delivery::Up => {
-                tracing::info!("redis: feed connected");
+                tracing::info!("broker: feed connected");
                 self.link_changed(true);
             }
             Delivery::Lost { reason } => {
                 self.context.metrics.rare.link_losses.with_label_values(&["feed"]).inc();
-                tracing::warn!(reason, "redis: feed lost; connections stay, joins wait, reconnecting");
+                tracing::warn!(reason, "broker: feed lost; connections stay, joins wait, reconnecting");
                 self.link_changed(false);
             }
             Delivery::Resubscribed { channels, after } => {
@@ -134,7 +134,7 @@ impl Shard {
                 tracing::info!(
                     channels,
                     ms = after.as_millis() as u64,
-                    "redis: all channels subscribed again"
+                    "broker: all channels subscribed again"
                 );
             }
         }
@@ -177,7 +177,7 @@ impl Shard {
     fn settled(&mut self, channel: Channel<'_>, refused: Option<&str>) {
         if let Some(reason) = refused {
             self.counters.add(Count::SubscriptionsRefused, 1);
-            tracing::warn!(reason, "redis: a subscription was refused");
+            tracing::warn!(reason, "broker: a subscription was refused");
         }
         let Channel::Room { namespace, room } = channel else { return };
         let Some(namespace) = self.context.config.namespaces.id(namespace) else { return };
