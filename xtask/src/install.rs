@@ -10,11 +10,19 @@ use anyhow::{Context, Result, bail};
 use crate::process;
 
 /// Program that a test starts, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("redis-server", "redis-server"),
     ("haproxy", "haproxy"),
+    ("nginx", "nginx"),
     ("promtool", "prometheus"),
     ("chromium", "chromium"),
+];
+
+/// What benchmarks start, besides fanfare: a module is no program, but its place is known.
+const PEERS: [(&str, &str); 3] = [
+    ("redis-server", "redis-server"),
+    ("nginx", "nginx"),
+    ("/usr/lib/nginx/modules/ngx_nchan_module.so", "libnginx-mod-nchan"),
 ];
 
 /// Lock file that `node_modules` was made from, kept inside it.
@@ -22,12 +30,17 @@ const STAMP: &str = "node_modules/.made-from.json";
 
 /// Brings what is missing.
 pub(crate) fn all(root: &Path) -> Result<()> {
-    debian()?;
+    debian(&PROGRAMS)?;
     npm(&root.join("e2e"))
 }
 
-fn debian() -> Result<()> {
-    let missing: Vec<&str> = PROGRAMS
+/// Brings what benchmarks are measured beside.
+pub(crate) fn peers() -> Result<()> {
+    debian(&PEERS)
+}
+
+fn debian(wanted: &[(&str, &'static str)]) -> Result<()> {
+    let missing: Vec<&str> = wanted
         .iter()
         .filter(|(program, _)| process::find(program).is_none())
         .map(|(_, package)| *package)

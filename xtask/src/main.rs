@@ -1,6 +1,7 @@
 //! The one door for tasks: `cargo xtask --help`. Each command is a file; its last line of output is
 //! a summary of what came out.
 
+mod bench;
 mod install;
 mod process;
 mod test;
@@ -16,10 +17,12 @@ fn main() -> ExitCode {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(test::command())
+        .subcommand(bench::command())
         .subcommand(tidy::command())
         .get_matches();
     let outcome = match matches.subcommand() {
         Some(("test", given)) => test::run(&root(), given),
+        Some(("bench", given)) => bench::run(&root(), given),
         Some(("tidy", _)) => tidy::run(&root()),
         // `subcommand_required` lets nothing else through.
         _ => Err(anyhow::anyhow!("no such command")),

@@ -80,7 +80,7 @@ fn e2e(root: &Path, files: &[PathBuf], counts: &mut Counts) -> Result<bool> {
         // A socket that a failed test left open must not keep the run from ending.
         .arg("--test-force-exit")
         .args(files)
-        .env("FANFARE_BIN", target(root)?.join("release/fanfare"));
+        .env("FANFARE_BIN", process::target(root)?.join("release/fanfare"));
     process::watch(&mut node, |line| counts.add_node(line))
 }
 
@@ -110,16 +110,6 @@ fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
     command
-}
-
-fn target(root: &Path) -> Result<PathBuf> {
-    let output = cargo(root)
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .output()
-        .context("cargo metadata")?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    let folder = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
-    Ok(PathBuf::from(folder))
 }
 
 /// Tests that passed and failed, as the runners say.
