@@ -43,7 +43,7 @@ test('connections opened and closed are counted, closed ones by reason', async (
 test('publications, deliveries, their latency and lag are counted', async () => {
   const got = collect(socket, 'e');
   const names = [
-    ['fanfare_publications_received_total', { channel: 'room' }], ['fanfare_publications_received_total', { channel: 'publish' }],
+    ['fanfare_publications_received_total', { kind: 'room' }], ['fanfare_publications_received_total', { kind: 'publish' }],
     ['fanfare_deliveries_total'], ['fanfare_fanout_duration_seconds_count'], ['fanfare_broker_lag_seconds_count'],
     ['fanfare_events_relayed_total', { result: 'ok' }], ['fanfare_publications_sent_total', { source: 'http', result: 'ok' }],
   ];

@@ -91,10 +91,12 @@ test('10,000 rooms joined and left give their memory back', async (t) => {
     await until(async () => (await redis.rooms(connection, sockets.map((socket) => socket.id))).length === 0, 10_000, 'no subscriptions');
     return edge.memory();
   };
-  const first = await cycle(0);
+  // The allocator takes a few cycles to settle; what leaks never does. Settled: four cycles, 40,000 rooms,
+  // later the process is as large as before, to 5 %. A leak of 18 bytes a room would be more.
   const after = [];
-  for (let number = 1; number <= 4; number += 1) after.push(await cycle(number));
-  const last = after.at(-1);
-  t.diagnostic(`resident after each cycle: ${[first, ...after].map((bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`).join(', ')}`);
-  assert.ok(Math.abs(last - first) / first < 0.05, `${first} bytes after the first cycle, ${last} after the last`);
+  const settled = () => after.length > 4 && Math.abs(after.at(-1) / after.at(-5) - 1) < 0.05;
+  while (!settled() && after.length < 14) after.push(await cycle(after.length));
+  const shown = after.map((bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`).join(', ');
+  t.diagnostic(`resident after each cycle: ${shown}`);
+  assert.ok(settled(), `memory goes on growing: ${shown}`);
 });

@@ -1,41 +1,22 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Started, free } from './owner.mjs';
 
-const CONFIG = `
-global
-  maxconn 8000
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 90s
-  timeout server 90s
-  timeout tunnel 90s
-  timeout client-fin 5s
-  timeout http-request 5s
-  option http-no-delay
-  option redispatch
-  retries 3
-`;
+export const CONFIG = fileURLToPath(new URL('../../deploy/haproxy.cfg', import.meta.url));
 
-// Starts HAProxy before `edges`, without stickiness, taking out those whose /readyz is not 200.
-export async function startHaproxy(owner, edges, { balance = 'leastconn' } = {}) {
-  const folder = await mkdtemp(path.join(tmpdir(), 'fanfare-haproxy-'));
-  owner.after(() => rm(folder, { recursive: true, force: true }));
-  const servers = edges.map(
-    (edge, at) =>
-      `  server edge${at} 127.0.0.1:${edge.port} check port ${edge.privatePort} inter 200ms fall 2 rise 1` +
-      ' on-marked-down shutdown-sessions',
-  );
+// Starts HAProxy with the config that the project ships, before two edges.
+export async function startHaproxy(owner, [one, two]) {
   for (;;) {
     const port = await free();
-    const config = path.join(folder, 'haproxy.cfg');
-    const front = `listen clients\n  bind 127.0.0.1:${port}\n  balance ${balance}\n`;
-    const check = '  option httpchk GET /readyz\n  http-check expect status 200\n';
-    await writeFile(config, `${CONFIG}\n${front}${check}${servers.join('\n')}\n`);
-    const haproxy = new Started(owner, 'haproxy', ['-db', '-f', config]);
+    const env = {
+      PATH: process.env.PATH,
+      BIND: `127.0.0.1:${port}`,
+      EDGE1: `127.0.0.1:${one.port}`,
+      EDGE1_PRIVATE: String(one.privatePort),
+      EDGE2: `127.0.0.1:${two.port}`,
+      EDGE2_PRIVATE: String(two.privatePort),
+    };
+    const haproxy = new Started(owner, 'haproxy', ['-db', '-f', CONFIG], { env });
     haproxy.port = port;
     haproxy.url = `http://127.0.0.1:${port}`;
     if (await haproxy.came(() => accepts(port), 10_000, 'HAProxy takes connections')) return haproxy;
@@ -45,8 +26,11 @@ export async function startHaproxy(owner, edges, { balance = 'leastconn' } = {})
 function accepts(port) {
   return new Promise((resolve) => {
     const socket = net.connect(port, '127.0.0.1');
-    socket.once('connect', () => resolve(true));
-    socket.once('error', () => resolve(false));
-    socket.once('connect', () => socket.destroy());
+    const end = (answer) => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once('connect', () => end(true));
+    socket.once('error', () => end(false));
   });
 }

@@ -9,7 +9,7 @@ const LOG_KEPT = 256 * 1024;
 const alive = new Set();
 
 process.on('exit', () => {
-  for (const child of alive) child.kill('SIGKILL');
+  for (const child of alive) child.kill(child.leave);
 });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
@@ -39,11 +39,13 @@ export async function free() {
   }
 }
 
-// A process that the tests started.
+// A process that the tests started. `leave` is the signal that ends it with its owner: the quick one, but
+// for programs that have processes of their own to end.
 export class Started {
-  constructor(owner, command, args, options = {}) {
+  constructor(owner, command, args, { leave = 'SIGKILL', ...options } = {}) {
     this.log = '';
     this.child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    this.child.leave = leave;
     alive.add(this.child);
     const keep = (chunk) => {
       this.log = (this.log + chunk).slice(-LOG_KEPT);
@@ -62,8 +64,10 @@ export class Started {
       this.how = how;
       return how;
     });
-    // The quick way: how a process leaves in order is a test of its own.
-    owner.after(() => this.kill9());
+    owner.after(() => {
+      this.signal(leave);
+      return this.exited;
+    });
   }
 
   get pid() {

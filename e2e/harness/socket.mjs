@@ -1,4 +1,5 @@
 import { io } from 'socket.io-client';
+import { until } from './wait.mjs';
 
 // A socket.io-client over WebSocket, connecting on its own connection.
 export function socketTo(owner, server, { namespace = '/', ...options } = {}) {
@@ -14,10 +15,10 @@ export function socketTo(owner, server, { namespace = '/', ...options } = {}) {
 // The same, connected.
 export async function connectSocket(owner, server, options) {
   const socket = socketTo(owner, server, options);
-  await new Promise((resolve, reject) => {
-    socket.once('connect', resolve);
-    socket.once('connect_error', reject);
-  });
+  let failed;
+  socket.once('connect_error', (error) => (failed = error));
+  await until(() => socket.connected || failed, 15_000, `connected to ${server.url}`);
+  if (failed) throw failed;
   return socket;
 }
 

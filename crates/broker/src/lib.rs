@@ -83,14 +83,16 @@ pub enum Delivery<'a> {
     Publication { channel: Channel<'a>, publication: Publication<'a> },
     /// The channel is subscribed: what is published from now on arrives.
     Active(Channel<'a>),
-    /// The channel cannot be subscribed; the feed stops trying until it is wanted anew.
+    /// The channel cannot be subscribed. While it is wanted the feed asks again every few seconds, and says so
+    /// each time.
     Refused { channel: Channel<'a>, reason: &'a str },
     /// Something arrived that is no publication; it was dropped.
     Malformed { channel: Channel<'a>, reason: Malformed },
     /// The link is up and authenticated; wanted channels become active one by one from here.
     Up,
-    /// The link is gone (or never came up, said once): nothing is active until [`Delivery::Up`].
-    Lost { reason: String },
+    /// The link is gone (or never came up, said once): nothing is active until [`Delivery::Up`]. `since`:
+    /// when it was last known to work, which for a silent link is some seconds ago.
+    Lost { reason: String, since: Instant },
     /// Every channel that was wanted when the link came up is active again, `after` the link was lost.
     Resubscribed { channels: usize, after: Duration },
 }

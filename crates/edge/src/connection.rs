@@ -92,7 +92,7 @@ pub(crate) struct Connection {
     /// Tick of the wheel that counts; others that fire are old.
     pub(crate) timer: Option<u64>,
     /// The publication that last looked at this connection, where one may look twice.
-    pub(crate) stamp: u32,
+    pub(crate) stamp: u64,
     /// Dropped last: frees the connection's place at the node's bound.
     pub(crate) _permit: std::sync::Arc<Permit>,
 }
@@ -109,6 +109,8 @@ pub(crate) struct Flow {
     pub(crate) swept: bool,
     /// More may be readable than was read.
     pub(crate) unread: bool,
+    /// The peer has sent its last byte: a short read is not the end.
+    pub(crate) ended: bool,
     /// Not read, because too much waits in `pending`.
     pub(crate) paused: bool,
     /// Leaving: what waits is flushed, nothing is taken any more.
@@ -148,16 +150,19 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) enum Step {
     Connect { namespace: NamespaceId, until: Instant },
-    Join { room: RoomId, reply: Option<ReplyTo>, until: Instant },
+    Join { room: RoomId, reply: Option<ReplyTo>, until: Instant, refused: bool },
     Command(Command),
 }
 
 impl Connection {
+    /// The session in a namespace, the earlier one of two.
     pub(crate) fn session(&self, namespace: NamespaceId) -> Option<&Session> {
         self.sessions.iter().find(|session| session.namespace == namespace)
     }
 
-    pub(crate) fn session_mut(&mut self, namespace: NamespaceId) -> Option<&mut Session> {
-        self.sessions.iter_mut().find(|session| session.namespace == namespace)
+    /// A session by what proves it. A namespace that was left and entered anew has two for a while, when the
+    /// leaving waits behind something.
+    pub(crate) fn session_mut(&mut self, namespace: NamespaceId, random: u64) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|session| session.namespace == namespace && session.random == random)
     }
 }

@@ -38,7 +38,7 @@ use crate::publish::PublishQueue;
 /// Sockets of the private listener; it serves scrapers and app servers, not the public.
 const PRIVATE_CONNECTIONS: usize = 128;
 /// Between saying that the node leaves and closing the first connection.
-const DRAIN_NOTICE: Duration = Duration::from_secs(1);
+const DRAIN_NOTICE: Duration = Duration::from_millis(1500);
 /// Waiting connections that the kernel keeps for a listener.
 const BACKLOG: i32 = 4096;
 
@@ -91,7 +91,6 @@ impl Edge {
         let tag = incarnation_tag().map_err(|error| StartError::System { what: "random bytes", error })?;
         let (gate, header_timeout) = (Gate::new(config.limits.connections), config.timing.header_timeout);
         let state = NodeState::default();
-        state.feed_link(false, Instant::now());
         let context = Arc::new(Context { config, tag, metrics, publish, inboxes, state });
         drivers.run(&broker, &context.inboxes, &context.metrics.rare);
         let hub = Hub::start(context.clone(), polls, feed)
@@ -101,11 +100,14 @@ impl Edge {
         let router = handshake::router(Public { context: context.clone(), hub: hub.clone() });
         tokio::spawn(accept::serve(
             public_listener,
-            Front { router, gate, rare: rare.clone(), header_timeout },
+            Front { router, gate, rare: rare.clone(), header_timeout, full: "connections" },
         ));
         let router = private::router(Private { context: context.clone(), broker });
         let gate = Gate::new(PRIVATE_CONNECTIONS);
-        tokio::spawn(accept::serve(private_listener, Front { router, gate, rare, header_timeout }));
+        tokio::spawn(accept::serve(
+            private_listener,
+            Front { router, gate, rare, header_timeout, full: "private_connections" },
+        ));
         Ok(Self { context, hub, listen: public_address, private: private_address })
     }
 

@@ -1,8 +1,8 @@
 //! What the node tells Prometheus. Shards count in plain integers that nobody else writes and publish
 //! them once a turn; a scrape sums them up. No label is made of a room, user or event.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use fanfare_broker::Malformed;
 use fanfare_protocol::{Disconnect, RefusalCode};
@@ -126,7 +126,7 @@ pub(crate) struct Rare {
     pub(crate) rejected: IntCounterVec,
     pub(crate) limit_reached: IntCounterVec,
     pub(crate) published: IntCounterVec,
-    pub(crate) link_losses: IntCounterVec,
+    pub(crate) reconnects: IntCounterVec,
     pub(crate) redis_up: IntGaugeVec,
 }
 
@@ -140,6 +140,8 @@ pub(crate) struct Metrics {
     pub(crate) fanout: Histogram,
     pub(crate) lag: Histogram,
     pub(crate) resubscribe: Histogram,
+    /// Held by a scrape: two at a time would count what is new twice.
+    scrape: Arc<Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -169,7 +171,7 @@ const LATENCY_BUCKETS: [f64; 14] =
 
 impl Metrics {
     pub(crate) fn new(shards: usize, bounds: Bounds) -> Result<Self, prometheus::Error> {
-        let make = Maker { registry: Registry::new_custom(Some("fanfare".to_owned()), None)? };
+        let make = Maker { registry: Registry::new() };
         let info = make.gauges("build_info", "Always 1; says what runs.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let limit = make.gauge("connections_limit", "Open connections that this node allows.")?;
@@ -204,10 +206,7 @@ impl Metrics {
         )?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         let registry = make.registry;
-        // The standard names carry no prefix.
-        let plain = Registry::new();
-        plain.register(Box::new(process))?;
-        registry.register(Box::new(Nested(plain)))?;
+        registry.register(Box::new(process))?;
         let shards = (0..shards)
             .map(|_| {
                 Arc::new(Shared {
@@ -224,6 +223,7 @@ impl Metrics {
             fanout,
             lag,
             resubscribe,
+            scrape: Arc::default(),
         })
     }
 
@@ -234,6 +234,7 @@ impl Metrics {
 
     /// The text of a scrape. Blocks for the time of reading `/proc`.
     pub(crate) fn render(&self, ready: bool, draining: bool) -> Result<String, prometheus::Error> {
+        let _scrape = self.scrape.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let count = |at: usize| -> u64 {
             self.shards.iter().map(|shard| shard.counts[at].load(Ordering::Relaxed)).sum()
         };
@@ -259,17 +260,9 @@ impl Metrics {
     }
 }
 
-/// A registry inside a registry, so that the standard process metrics keep their names.
-struct Nested(Registry);
-
-impl prometheus::core::Collector for Nested {
-    fn desc(&self) -> Vec<&prometheus::core::Desc> {
-        Vec::new()
-    }
-
-    fn collect(&self) -> Vec<prometheus::proto::MetricFamily> {
-        self.0.gather()
-    }
+/// Standard process metrics have no prefix, everything of our own has this one.
+fn prefixed(name: &str) -> String {
+    format!("fanfare_{name}")
 }
 
 struct Maker {
@@ -278,31 +271,32 @@ struct Maker {
 
 impl Maker {
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        let gauge = IntGauge::new(name, help)?;
+        let gauge = IntGauge::new(prefixed(name), help)?;
         self.registry.register(Box::new(gauge.clone()))?;
         Ok(gauge)
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        let gauges = IntGaugeVec::new(Opts::new(prefixed(name), help), labels)?;
         self.registry.register(Box::new(gauges.clone()))?;
         Ok(gauges)
     }
 
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        let counter = IntCounter::new(name, help)?;
+        let counter = IntCounter::new(prefixed(name), help)?;
         self.registry.register(Box::new(counter.clone()))?;
         Ok(counter)
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        let counters = IntCounterVec::new(Opts::new(prefixed(name), help), labels)?;
         self.registry.register(Box::new(counters.clone()))?;
         Ok(counters)
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+        let histogram =
+            Histogram::with_opts(HistogramOpts::new(prefixed(name), help).buckets(buckets.to_vec()))?;
         self.registry.register(Box::new(histogram.clone()))?;
         Ok(histogram)
     }
@@ -311,8 +305,8 @@ impl Maker {
     fn counts(&self) -> Result<Vec<IntCounter>, prometheus::Error> {
         let received = self.counters(
             "publications_received_total",
-            "Publications that came in, by channel.",
-            &["channel"],
+            "Publications that came in, by kind of channel.",
+            &["kind"],
         )?;
         let dropped = self.counters(
             "publications_dropped_total",
@@ -382,12 +376,15 @@ impl Maker {
     /// Handles in the order of [`Level`].
     fn levels(&self) -> Result<Vec<IntGauge>, prometheus::Error> {
         Ok(vec![
-            self.gauge("rooms", "Rooms with a member, or a waiting one, on this node.")?,
+            self.gauge(
+                "rooms",
+                "Rooms with a member, or a waiting one, on this node; once per shard that has some.",
+            )?,
             self.gauge("memberships", "Room and connection pairs.")?,
             self.gauge("outbox_bytes", "Bytes that wait in outboxes, shared ones once per connection.")?,
             self.gauge("outbox_frames", "Frames that wait in outboxes.")?,
             self.gauge("outbox_blocked_connections", "Connections whose socket takes no more now.")?,
-            self.gauge("subscriptions", "Rooms and sessions that this node asks the broker for.")?,
+            self.gauge("redis_subscriptions", "Rooms and sessions that this node asks the broker for.")?,
         ])
     }
 
@@ -400,9 +397,9 @@ impl Maker {
                 "Publications handed to the broker.",
                 &["source", "result"],
             )?,
-            link_losses: self.counters(
-                "redis_link_losses_total",
-                "Links to the broker that were lost.",
+            reconnects: self.counters(
+                "redis_reconnects_total",
+                "Links to the broker that were lost and came back.",
                 &["role"],
             )?,
             redis_up: self.gauges("redis_up", "1 while the link to the broker is up.", &["role"])?,
@@ -418,8 +415,8 @@ impl Maker {
                 rare.published.with_label_values(&[source, result]);
             }
         }
+        rare.reconnects.with_label_values(&["feed"]);
         for role in ["feed", "publish"] {
-            rare.link_losses.with_label_values(&[role]);
             rare.redis_up.with_label_values(&[role]);
         }
         Ok(rare)
@@ -427,10 +424,12 @@ impl Maker {
 }
 
 /// Values of the label `reason` of `fanfare_connections_rejected_total`.
-const REJECTIONS: [&str; 5] = ["bad_request", "origin", "connections", "files", "draining"];
-/// Values of the label `limit` of `fanfare_limit_reached_total`; each is a setting's name.
-const LIMITS: [&str; 8] = [
+const REJECTIONS: [&str; 6] =
+    ["bad_request", "origin", "connections", "private_connections", "files", "draining"];
+/// Values of the label `limit` of `fanfare_limit_reached_total`; each is a setting's name, but for the private listener's fixed one.
+const LIMITS: [&str; 9] = [
     "connections",
+    "private_connections",
     "max_payload",
     "rooms_per_connection",
     "outbox_hard",

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use fanfare_protocol::msgpack::{self, EventView};
 use fanfare_protocol::name::check_room;
+use fanfare_protocol::publication::check_event_name;
 use fanfare_protocol::{Refusal, RefusalCode};
 
 /// The rules of a node.
@@ -252,11 +253,8 @@ fn open_event(name: &str, event: &EventView<'_>) -> Result<Action, Refusal> {
         "publish" => {
             let room = text("a room, first")?.into_owned();
             let emit = text("an event, second")?.into_owned();
-            if fanfare_protocol::socketio::is_reserved(&emit) {
-                return Err(Refusal::new(
-                    RefusalCode::BadRequest,
-                    format!("{emit} is reserved by Socket.IO"),
-                ));
+            if let Err(error) = check_event_name(&emit) {
+                return Err(Refusal::new(RefusalCode::BadRequest, format!("event: {error}")));
             }
             let args: Vec<&[u8]> = args.collect();
             Ok(Action::Relay(open_relay(room, &emit, &args)))

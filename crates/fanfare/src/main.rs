@@ -6,6 +6,7 @@ mod config;
 mod file;
 mod host;
 mod logs;
+mod memory;
 mod nearest;
 mod settings;
 mod sources;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
-use fanfare_broker::{Broker, Feed, memory, redis};
+use fanfare_broker::{Broker, Feed, redis};
 use fanfare_edge::Edge;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -96,7 +97,7 @@ async fn run(resolved: Resolved, format: LogFormat) -> anyhow::Result<ExitCode> 
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     let (broker, feed): (Arc<dyn Broker>, Box<dyn Feed>) = match resolved.redis.clone() {
         None => {
-            let (broker, feed) = memory::new();
+            let (broker, feed) = fanfare_broker::memory::new();
             (broker, Box::new(feed))
         }
         Some(options) => {
@@ -106,6 +107,7 @@ async fn run(resolved: Resolved, format: LogFormat) -> anyhow::Result<ExitCode> 
     };
     let edge = Edge::start(resolved.edge.clone(), broker, feed).await?;
     banner::show(&resolved, edge.listen(), edge.private(), format);
+    tokio::spawn(memory::give_back());
     tokio::select! {
         () = edge.failed() => return Err(anyhow!("a shard has panicked; see above")),
         _ = terminate.recv() => {}

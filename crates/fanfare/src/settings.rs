@@ -223,7 +223,9 @@ pub(crate) static SETTINGS: &[Setting] = &[
         key: "connections",
         group: BOUNDS,
         kind: Kind::Count { range: (1, 1 << 24), set: |to, value| to.connections = Some(value) },
-        fallback: Fallback::Derived("what the limit of open files allows, less a quarter (32 to 256); at most 1000000"),
+        fallback: Fallback::Derived(
+            "what the limit of open files allows, less a quarter (32 to 256); at most 1000000",
+        ),
         help: "Open client connections. At the bound new ones are refused and counted.",
     },
     Setting {

@@ -87,6 +87,6 @@ fn the_rules_are_accepted() {
 
 #[test]
 fn the_first_command_is_the_binarys() {
-    assert_eq!(blocks("sh").next(), Some("cargo run --release -p fanfare -- serve --dev"));
+    assert_eq!(blocks("sh").next(), Some("cargo run --release -- serve --dev"));
     assert!(blocks("sh").any(|block| block == "cargo xtask test"));
 }

@@ -14,8 +14,10 @@ pub enum Disconnect {
     SlowConsumer,
     /// The node's outbox budget was spent, and this connection held the most.
     Budget,
-    /// Bytes, frames or packets against the protocol.
+    /// Bytes or frames against WebSocket.
     Protocol,
+    /// A Socket.IO packet against its protocol. Told as the reference server tells it: without a code.
+    Packet,
     /// Text that is not UTF-8.
     InvalidText,
     /// One message was larger than allowed.
@@ -28,13 +30,14 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// Every reason, in the order of the table.
-    pub const ALL: [Disconnect; 10] = [
+    pub const ALL: [Disconnect; 11] = [
         Self::Client,
         Self::PingTimeout,
         Self::ConnectTimeout,
         Self::SlowConsumer,
         Self::Budget,
         Self::Protocol,
+        Self::Packet,
         Self::InvalidText,
         Self::TooLarge,
         Self::WriteError,
@@ -50,6 +53,7 @@ impl Disconnect {
             Self::SlowConsumer => "slow_consumer",
             Self::Budget => "budget",
             Self::Protocol => "protocol_error",
+            Self::Packet => "bad_packet",
             Self::InvalidText => "invalid_text",
             Self::TooLarge => "too_large",
             Self::WriteError => "write_error",
@@ -58,23 +62,24 @@ impl Disconnect {
     }
 
     /// The WebSocket close code (RFC 6455 §7.4; 4000 and above are fanfare's) and reason, or `None`
-    /// where the socket is gone already.
-    pub fn close_code(self) -> Option<(u16, &'static str)> {
+    /// where the socket is gone already. A close without a code has no reason either.
+    pub fn close_code(self) -> Option<(Option<u16>, &'static str)> {
         match self {
             Self::Client | Self::WriteError => None,
-            Self::PingTimeout => Some((4000, "ping timeout")),
-            Self::ConnectTimeout => Some((4001, "connect timeout")),
-            Self::SlowConsumer => Some((4002, "slow consumer")),
-            Self::Budget => Some((4003, "over the node's outbox budget")),
-            Self::Protocol => Some((1002, "protocol error")),
-            Self::InvalidText => Some((1007, "text is not UTF-8")),
-            Self::TooLarge => Some((1009, "message too large")),
-            Self::Drain => Some((1001, "going away")),
+            Self::PingTimeout => Some((Some(4000), "ping timeout")),
+            Self::ConnectTimeout => Some((Some(4001), "connect timeout")),
+            Self::SlowConsumer => Some((Some(4002), "slow consumer")),
+            Self::Budget => Some((Some(4003), "over the node's outbox budget")),
+            Self::Packet => Some((None, "")),
+            Self::Protocol => Some((Some(1002), "protocol error")),
+            Self::InvalidText => Some((Some(1007), "text is not UTF-8")),
+            Self::TooLarge => Some((Some(1009), "message too large")),
+            Self::Drain => Some((Some(1001), "going away")),
         }
     }
 
     /// Whether the client should connect again.
     pub fn come_back(self) -> bool {
-        !matches!(self, Self::Protocol | Self::InvalidText | Self::TooLarge)
+        !matches!(self, Self::Protocol | Self::Packet | Self::InvalidText | Self::TooLarge)
     }
 }

@@ -113,6 +113,8 @@ pub fn check_event_name(name: &str) -> Result<(), EventNameError> {
 pub fn from_json(text: &[u8]) -> Result<Publication<'static>, PublicationError> {
     let shape = |reason: String| PublicationError::Shape(reason);
     let text = std::str::from_utf8(text).map_err(|_| shape("not UTF-8".to_owned()))?;
+    let mended = crate::json::mend(text);
+    let text = mended.as_deref().unwrap_or(text);
     // serde takes arrays for structs, too.
     if !text.trim_start().starts_with('{') {
         return Err(shape("not an object".to_owned()));

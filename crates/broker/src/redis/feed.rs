@@ -1,7 +1,7 @@
 //! What arrives from Redis, as the hub's first shard reads it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fanfare_protocol::publication::{self, PublicationError};
 use fanfare_redis::commands::link_name;
@@ -19,6 +19,8 @@ use crate::{Channel, Delivery, Feed, Malformed, Turn};
 const TURN_BYTES: usize = 256 << 10;
 /// Commands that one turn writes at most, each of up to a thousand names.
 const TURN_COMMANDS: usize = 16;
+/// How long a refused channel is left alone. Access rules change by hand.
+const RETRY_REFUSED: Duration = Duration::from_secs(2);
 const NOT_UTF8: &str = "an answer from Redis is not UTF-8";
 
 /// The receiving half. Whoever calls [`Feed::want`] calls [`Feed::turn`] before waiting again.
@@ -32,6 +34,8 @@ pub struct RedisFeed {
     /// For names that are looked up.
     name: String,
     state: Standing,
+    /// When what was refused is asked for once more.
+    retry_at: Option<Instant>,
 }
 
 /// What the owner knows of the link.
@@ -63,6 +67,7 @@ impl RedisFeed {
             inbox: Inbox::new(),
             name: String::new(),
             state: Standing::Starting,
+            retry_at: None,
             options,
         }
     }
@@ -86,6 +91,10 @@ impl RedisFeed {
             if open.ping(now) {
                 self.subscriptions.asked_ping();
             }
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.subscriptions.retry_refused();
         }
         let more_to_write = self.speak()?;
         if let Standing::Up { lost: Some(lost) } = self.state
@@ -187,6 +196,7 @@ impl RedisFeed {
                     self.subscriptions.error(&reason).map_err(|error| error.to_string())?
                     && let Some(channel) = channel_of(&self.options.prefix, &name)
                 {
+                    self.retry_at.get_or_insert(now + RETRY_REFUSED);
                     sink(Delivery::Refused { channel, reason: &reason });
                 }
             }
@@ -214,6 +224,10 @@ impl RedisFeed {
     }
 
     fn lose(&mut self, now: Instant, reason: String, sink: &mut Sink<'_>) {
+        let since = match self.link.open() {
+            Some(open) if open.is_overdue(now) => open.heard(),
+            _ => now,
+        };
         self.link.close(now);
         self.inbox.clear();
         self.subscriptions.link_lost();
@@ -223,7 +237,7 @@ impl RedisFeed {
             Standing::Up { .. } => Some(now),
         };
         self.state = Standing::Down(lost);
-        sink(Delivery::Lost { reason });
+        sink(Delivery::Lost { reason, since });
     }
 }
 
@@ -261,7 +275,9 @@ impl Feed for RedisFeed {
             self.lose(now, reason, sink);
             false
         });
-        Turn { socket: self.link.socket(), more, deadline: self.link.deadline() }
+        let retry = self.retry_at.filter(|_| self.link.socket().is_some());
+        let deadline = [self.link.deadline(), retry].into_iter().flatten().min();
+        Turn { socket: self.link.socket(), more, deadline }
     }
 }
 

@@ -243,6 +243,11 @@ impl Open {
         self.pinged.is_some() && now >= self.deadline()
     }
 
+    /// When something last came.
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard
+    }
+
     fn deadline(&self) -> Instant {
         match self.pinged {
             // Behind a burst the answer is late, and the burst itself is a sign of life.

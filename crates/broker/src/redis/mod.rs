@@ -37,7 +37,7 @@ impl RedisOptions {
             prefix: Prefix::default(),
             node: node.to_owned(),
             max_envelope: crate::envelope::MAX_ENVELOPE,
-            ping_every: Duration::from_secs(2),
+            ping_every: Duration::from_secs(1),
         }
     }
 }

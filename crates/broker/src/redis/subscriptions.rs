@@ -165,6 +165,33 @@ impl Subscriptions {
         });
     }
 
+    /// Asks once more for what was refused and is wanted all the same: access rules can change.
+    pub(crate) fn retry_refused(&mut self) {
+        for (name, channel) in &mut self.channels {
+            if channel.wanted && channel.link == Side::Refused && !channel.unsettled {
+                channel.link = Side::Nothing;
+                channel.unsettled = true;
+                self.unsettled.push_back(Arc::clone(name));
+            }
+        }
+    }
+
+    /// What many channels needed is given back when they are gone.
+    fn give_back(&mut self) {
+        if self.unsettled.is_empty() {
+            self.unsettled = VecDeque::new();
+        }
+        if self.outstanding.is_empty() {
+            self.outstanding = VecDeque::new();
+        }
+        if self.already.is_empty() {
+            self.already = Vec::new();
+        }
+        if self.channels.len() * 4 < self.channels.capacity() {
+            self.channels.shrink_to(self.channels.len() * 2);
+        }
+    }
+
     /// Once, when every channel of before is settled again: how many are active.
     pub(crate) fn restored(&mut self) -> Option<usize> {
         let restore = self.restore.take_if(|restore| restore.left == 0)?;
@@ -229,6 +256,9 @@ impl Subscriptions {
             }
         }
         let said = !on.is_empty() || !off.is_empty();
+        if !said {
+            self.give_back();
+        }
         if !off.is_empty() {
             self.write("UNSUBSCRIBE", off, out);
         }

@@ -155,7 +155,7 @@ fn own(delivery: Delivery<'_>) -> Seen {
         }
         Delivery::Malformed { channel, reason } => Seen::Malformed(name(channel), reason),
         Delivery::Up => Seen::Up,
-        Delivery::Lost { reason } => Seen::Lost(reason),
+        Delivery::Lost { reason, .. } => Seen::Lost(reason),
         Delivery::Resubscribed { channels, after } => Seen::Resubscribed(channels, after),
     }
 }

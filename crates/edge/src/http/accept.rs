@@ -41,6 +41,8 @@ pub(crate) struct Front {
     pub(crate) gate: Arc<Gate>,
     pub(crate) rare: Rare,
     pub(crate) header_timeout: Duration,
+    /// What a refusal at the gate is counted as.
+    pub(crate) full: &'static str,
 }
 
 /// Serves a listener until the process ends.
@@ -72,8 +74,8 @@ pub(crate) async fn serve(listener: TcpListener, front: Front) {
                 tokio::spawn(serve_one(socket, front.clone(), Arc::new(permit)));
             }
             None => {
-                front.rare.rejected.with_label_values(&["connections"]).inc();
-                front.rare.limit_reached.with_label_values(&["connections"]).inc();
+                front.rare.rejected.with_label_values(&[front.full]).inc();
+                front.rare.limit_reached.with_label_values(&[front.full]).inc();
                 if let Ok(place) = told.clone().try_acquire_owned() {
                     tokio::spawn(async move {
                         let _place = place;

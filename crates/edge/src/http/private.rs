@@ -12,10 +12,11 @@ use axum::routing::{get, post};
 use fanfare_broker::{Broker, Link, PublishError};
 use fanfare_protocol::publication::from_json;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::StatusCode;
-use hyper::header::CONTENT_TYPE;
+use hyper::body::Body as _;
+use hyper::header::{CONTENT_TYPE, ORIGIN};
+use hyper::{HeaderMap, StatusCode};
 
-use crate::hub::Context;
+use crate::hub::{Context, FeedLink};
 use crate::publish::result_label;
 
 /// How long a request body may take.
@@ -46,8 +47,13 @@ impl Private {
         }
         let grace = self.context.config.timing.ready_grace;
         let over = |since: Instant| since.elapsed() >= grace;
-        if self.context.state.feed_down().is_some_and(over) {
-            return Some("the feed from redis is down");
+        match self.context.state.feed() {
+            FeedLink::Starting => return Some("the feed from redis has not come up yet"),
+            FeedLink::Down(since) if over(since) => return Some("the feed from redis is down"),
+            FeedLink::Down(_) | FeedLink::Up => {}
+        }
+        if self.context.state.deaf.load(Ordering::Relaxed) {
+            return Some("redis refuses a channel that every node needs; check its access rules");
         }
         match self.broker.link() {
             Link::Down(since) if over(since) => Some("the link for publishing to redis is down"),
@@ -78,7 +84,11 @@ async fn metrics(State(private): State<Private>) -> Response {
     }
 }
 
-async fn publish(State(private): State<Private>, body: Body) -> Response {
+async fn publish(State(private): State<Private>, headers: HeaderMap, body: Body) -> Response {
+    // Browsers name the page; app servers have none. A page must not publish from the machine it is shown on.
+    if headers.contains_key(ORIGIN) {
+        return problem(StatusCode::FORBIDDEN, "publishing is for app servers: send no Origin header");
+    }
     let limit = private.context.config.limits.publish_body;
     let body = match read(body, limit).await {
         Ok(body) => body,
@@ -104,12 +114,14 @@ async fn publish(State(private): State<Private>, body: Body) -> Response {
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, (StatusCode, String)> {
+    let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("a publication has at most {limit} bytes"));
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
     let collected = tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err((StatusCode::PAYLOAD_TOO_LARGE, format!("a publication has at most {limit} bytes")))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))),
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned())),
     }

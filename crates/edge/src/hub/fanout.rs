@@ -1,9 +1,10 @@
 //! From a publication to outboxes: encode once, mark every member, write later.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fanfare_protocol::{Disconnect, EncodeError, Encoding, Frame, Publication};
+use fanfare_protocol::{Disconnect, EncodeError, Encoding, Frame, NamespaceId, Publication};
 
 use super::inbox::Shared;
 use super::members::Members;
@@ -64,22 +65,34 @@ struct Mark<'r> {
 }
 
 impl Shard {
+    /// The part of this shard in a publication that several shards deliver.
     pub(super) fn deliver_shared(&mut self, shared: &Arc<Shared>) {
-        self.deliver(&shared.publication, Some(shared));
+        let reached = self.deliver(shared.namespace, &shared.publication, Some(shared));
+        if !reached && shared.missing.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.counters.add(Count::PublicationsUnwanted, 1);
+        }
     }
 
-    /// Puts a publication into the outboxes of this shard's members that are to get it.
-    pub(super) fn deliver(&mut self, publication: &Publication<'_>, shared: Option<&Shared>) {
-        let Some(namespace) = self.context.config.namespaces.id(&publication.namespace) else {
-            self.counters.add(Count::DroppedNamespace, 1);
-            return;
-        };
-        self.note_lag(publication);
+    /// The whole of a publication that concerns only this shard.
+    pub(super) fn deliver_here(&mut self, namespace: NamespaceId, publication: &Publication<'_>) {
+        if !self.deliver(namespace, publication, None) {
+            self.counters.add(Count::PublicationsUnwanted, 1);
+        }
+    }
+
+    /// Puts a publication into the outboxes of this shard's members that are to get it; `false` where
+    /// there are none.
+    fn deliver(
+        &mut self,
+        namespace: NamespaceId,
+        publication: &Publication<'_>,
+        shared: Option<&Shared>,
+    ) -> bool {
         let before = self.counters.get(Count::Deliveries);
         let mut frames = Frames { publication, shared, made: Default::default(), failed: None };
         let stamped = publication.rooms.len() > 1 || !publication.except.is_empty();
         if stamped {
-            self.stamp = self.stamp.wrapping_add(1);
+            self.stamp += 1;
             for except in &publication.except {
                 self.stamp_room(namespace, except);
             }
@@ -98,16 +111,16 @@ impl Shard {
             if let Some(id) = self.members.find(namespace, room) {
                 let large = self.members.room(id).members.len() > LARGE_ROOM;
                 self.mark_room(id, &mut frames, Mark { large, ..mark });
-            } else if let Some(slot) = self.resolve(namespace, room) {
-                self.mark(slot, &mut frames, mark);
+            } else if let Some(sid) = self.resolve(namespace, room) {
+                self.mark(sid.slot, &mut frames, mark);
             }
         }
         if let Some(error) = frames.failed {
             self.counters.add(Count::DroppedNotEncodable, 1);
             tracing::debug!(%error, "a publication cannot be shown to clients");
-        } else if self.counters.get(Count::Deliveries) == before {
-            self.counters.add(Count::PublicationsUnwanted, 1);
+            return true;
         }
+        self.counters.get(Count::Deliveries) > before
     }
 
     fn mark_room(&mut self, id: u32, frames: &mut Frames<'_, '_>, mark: Mark<'_>) {
@@ -143,6 +156,7 @@ impl Shard {
         let over = !connection.outbox.is_empty()
             && connection.outbox.bytes() + size > self.context.config.limits.outbox_hard;
         if over {
+            self.counters.add(Count::DroppedClosed, 1);
             self.overfull.push((slot, connection.generation));
             return;
         }
@@ -161,15 +175,15 @@ impl Shard {
     }
 
     /// Stamps everyone in a room (or the one session of that id), so that [`Shard::mark`] passes them by.
-    fn stamp_room(&mut self, namespace: fanfare_protocol::NamespaceId, room: &str) {
+    fn stamp_room(&mut self, namespace: NamespaceId, room: &str) {
         if let Some(id) = self.members.find(namespace, room) {
             for member in &self.members.room(id).members {
                 if let Some(connection) = self.connections.get_mut(member.slot as usize) {
                     connection.stamp = self.stamp;
                 }
             }
-        } else if let Some(slot) = self.resolve(namespace, room)
-            && let Some(connection) = self.connections.get_mut(slot as usize)
+        } else if let Some(sid) = self.resolve(namespace, room)
+            && let Some(connection) = self.connections.get_mut(sid.slot as usize)
         {
             connection.stamp = self.stamp;
         }
@@ -178,14 +192,16 @@ impl Shard {
     /// Closes the connections whose outbox passed its hard bound.
     pub(super) fn close_overfull(&mut self) {
         for (slot, generation) in std::mem::take(&mut self.overfull) {
-            if self.connections.get(slot as usize).is_some_and(|c| c.generation == generation) {
+            let connection = self.connections.get(slot as usize);
+            // It stands here once for each frame that was too much.
+            if connection.is_some_and(|c| c.generation == generation && c.flow.closing.is_none()) {
                 self.context.metrics.rare.limit_reached.with_label_values(&["outbox_hard"]).inc();
                 self.close_slow(slot, Disconnect::SlowConsumer);
             }
         }
     }
 
-    fn note_lag(&mut self, publication: &Publication<'_>) {
+    pub(super) fn note_lag(&mut self, publication: &Publication<'_>) {
         if let Some(sent) = publication.sent_at {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let micros = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);

@@ -1,6 +1,7 @@
 //! Shard 0 and the broker's feed: what the node wants goes out, what is published comes in.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fanfare_broker::{Channel, Delivery, Feed, Turn};
@@ -8,6 +9,7 @@ use fanfare_protocol::{NamespaceId, Publication};
 use mio::Interest as Readiness;
 use mio::unix::SourceFd;
 
+use super::FeedLink;
 use super::inbox::{Inbox, Post, Shared};
 use super::interest::{Shards, Wish};
 use super::shard::{FEED, Shard};
@@ -15,6 +17,8 @@ use crate::metrics::Count;
 
 /// How long the feed is not read while a shard's queue is full, before publications are lost for it.
 const FULL_PATIENCE: Duration = Duration::from_millis(250);
+/// How long until a full queue is looked at again.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// The feed and what is known about its socket.
 pub(super) struct FeedDriver {
@@ -27,12 +31,14 @@ pub(super) struct FeedDriver {
     pub(super) deadline: Option<Instant>,
     /// Since when a shard's queue has been full.
     full_since: Option<Instant>,
+    /// Not read until then, because of a full queue.
+    pub(super) held: Option<Instant>,
 }
 
 impl FeedDriver {
     pub(super) fn start(mut feed: Box<dyn Feed>, inbox: Arc<Inbox>) -> Self {
         feed.start(Arc::new(move || inbox.wake()));
-        Self { feed, watched: None, ready: true, more: false, deadline: None, full_since: None }
+        Self { feed, watched: None, ready: true, more: false, deadline: None, full_since: None, held: None }
     }
 }
 
@@ -103,12 +109,15 @@ impl Shard {
 
     fn shards_have_room(&mut self, driver: &mut FeedDriver) -> bool {
         let full = self.context.inboxes.iter().skip(1).any(|inbox| inbox.is_full());
+        driver.held = None;
         if !full {
             driver.full_since = None;
             return true;
         }
         let since = *driver.full_since.get_or_insert(self.now);
-        self.now.saturating_duration_since(since) >= FULL_PATIENCE
+        let lost_patience = self.now.saturating_duration_since(since) >= FULL_PATIENCE;
+        driver.held = (!lost_patience).then(|| self.now + FULL_PAUSE);
+        lost_patience
     }
 
     fn delivery(&mut self, delivery: Delivery<'_>) {
@@ -122,14 +131,21 @@ impl Shard {
             }
             Delivery::Up => {
                 tracing::info!("broker: feed connected");
+                if self.context.state.feed() == FeedLink::Starting {
+                    self.context.state.feed_changed(FeedLink::Up);
+                } else {
+                    self.context.metrics.rare.reconnects.with_label_values(&["feed"]).inc();
+                }
                 self.link_changed(true);
             }
-            Delivery::Lost { reason } => {
-                self.context.metrics.rare.link_losses.with_label_values(&["feed"]).inc();
+            Delivery::Lost { reason, since } => {
                 tracing::warn!(reason, "broker: feed lost; connections stay, joins wait, reconnecting");
+                self.context.state.feed_changed(FeedLink::Down(since));
                 self.link_changed(false);
             }
             Delivery::Resubscribed { channels, after } => {
+                // Not before: what is published to a room that is not subscribed yet is lost.
+                self.context.state.feed_changed(FeedLink::Up);
                 self.context.metrics.resubscribe.observe(after.as_secs_f64());
                 tracing::info!(
                     channels,
@@ -149,37 +165,48 @@ impl Shard {
             },
             1,
         );
-        if self.context.inboxes.len() == 1 {
-            return self.deliver(&publication, None);
+        let Some(namespace) = self.context.config.namespaces.id(&publication.namespace) else {
+            self.counters.add(Count::DroppedNamespace, 1);
+            return;
+        };
+        self.note_lag(&publication);
+        let shards = self.shards_of(namespace, &publication);
+        if shards.without(0).is_empty() {
+            return self.deliver_here(namespace, &publication);
         }
-        let shards = self.shards_of(&publication);
-        let others = shards.map_or(Shards::all(self.context.inboxes.len()), |shards| shards).without(0);
-        if others.is_empty() {
-            return self.deliver(&publication, None);
-        }
-        let shared = Arc::new(Shared { publication: publication.into_owned(), frames: Default::default() });
-        for shard in others.iter() {
+        let shared = Arc::new(Shared {
+            namespace,
+            publication: publication.into_owned(),
+            since: self.now,
+            missing: AtomicUsize::new(shards.iter().count()),
+            frames: Default::default(),
+        });
+        for shard in shards.without(0).iter() {
             if !self.context.inboxes[shard].deliver(shared.clone()) {
                 self.counters.add(Count::ShardQueueFull, 1);
             }
         }
-        self.deliver_shared(&shared);
+        if shards.contains(0) {
+            self.deliver_shared(&shared);
+        }
     }
 
-    /// The shards that a publication concerns; `None`: every one.
-    fn shards_of(&self, publication: &Publication<'_>) -> Option<Shards> {
-        let [room] = publication.rooms.as_slice() else { return None };
-        let namespace = self.context.config.namespaces.id(&publication.namespace)?;
-        Some(self.interest.as_ref()?.shards(namespace, room))
+    /// The shards that a publication concerns.
+    fn shards_of(&self, namespace: NamespaceId, publication: &Publication<'_>) -> Shards {
+        match (publication.rooms.as_slice(), &self.interest) {
+            ([room], Some(interest)) => interest.shards(namespace, room),
+            _ => Shards::all(self.context.inboxes.len()),
+        }
     }
 
     /// The broker confirmed or refused a room.
     fn settled(&mut self, channel: Channel<'_>, refused: Option<&str>) {
         if let Some(reason) = refused {
-            self.counters.add(Count::SubscriptionsRefused, 1);
-            tracing::warn!(reason, "broker: a subscription was refused");
+            self.note_refusal(channel, reason);
         }
-        let Channel::Room { namespace, room } = channel else { return };
+        let Channel::Room { namespace, room } = channel else {
+            return self.essential_settled(channel, refused.is_some());
+        };
         let Some(namespace) = self.context.config.namespaces.id(namespace) else { return };
         let Some(interest) = &mut self.interest else { return };
         let shards = match refused {
@@ -201,6 +228,31 @@ impl Shard {
         }
     }
 
+    fn note_refusal(&mut self, channel: Channel<'_>, reason: &str) {
+        self.counters.add(Count::SubscriptionsRefused, 1);
+        // A line a second: clients choose rooms, and must not fill the log.
+        if self.refusal_logged.is_none_or(|at| at + Duration::from_secs(1) <= self.now) {
+            self.refusal_logged = Some(self.now);
+            let refused = self.counters.get(Count::SubscriptionsRefused);
+            tracing::warn!(
+                ?channel,
+                reason,
+                refused,
+                "broker: a subscription was refused; asking again every 2 s"
+            );
+        }
+    }
+
+    /// A channel that every node needs: without it the node must not say that it is ready.
+    fn essential_settled(&mut self, channel: Channel<'_>, refused: bool) {
+        let name = format!("{channel:?}");
+        self.deaf.retain(|known| *known != name);
+        if refused {
+            self.deaf.push(name);
+        }
+        self.context.state.deaf.store(!self.deaf.is_empty(), Ordering::Relaxed);
+    }
+
     fn link_changed(&mut self, up: bool) {
         if let Some(interest) = &mut self.interest
             && !up
@@ -208,7 +260,6 @@ impl Shard {
             interest.lost();
         }
         self.context.metrics.rare.redis_up.with_label_values(&["feed"]).set(i64::from(up));
-        self.context.state.feed_link(up, self.now);
         for inbox in self.context.inboxes.iter().skip(1) {
             inbox.push(Post::Link { up });
         }
@@ -285,12 +336,8 @@ impl Shard {
             for slot in room.waiting.clone() {
                 self.advance(slot);
             }
-        } else if let Some(slot) = self.resolve(namespace, name) {
-            let session = self.connections.get_mut(slot as usize).and_then(|c| c.session_mut(namespace));
-            if let Some(session) = session {
-                session.active = true;
-            }
-            self.advance(slot);
+        } else if let Some(sid) = self.resolve(namespace, name) {
+            self.session_settled(namespace, sid);
         }
     }
 
@@ -300,13 +347,9 @@ impl Shard {
             for slot in self.members.room(id).waiting.clone() {
                 self.fail_join(slot, id);
             }
-        } else if let Some(slot) = self.resolve(namespace, name) {
+        } else if let Some(sid) = self.resolve(namespace, name) {
             // The session works but for publications to its own id; the log has the reason.
-            let session = self.connections.get_mut(slot as usize).and_then(|c| c.session_mut(namespace));
-            if let Some(session) = session {
-                session.active = true;
-            }
-            self.advance(slot);
+            self.session_settled(namespace, sid);
         }
     }
 }

@@ -94,7 +94,7 @@ impl Rings {
 
     /// How many publications may be taken now.
     pub(super) fn room(&self) -> usize {
-        TAKEN - self.taken.min(TAKEN)
+        if self.has_room() { TAKEN - self.taken } else { 0 }
     }
 
     /// Notes publications whose members are marked.
@@ -121,11 +121,15 @@ impl Shard {
     /// Writes dirty connections, for one slice.
     pub(super) fn flush_slice(&mut self) {
         self.close_overfull();
-        if self.rings.is_empty() {
-            self.note_through();
-            return;
+        if !self.rings.is_empty() {
+            self.write_dirty(Instant::now() + SLICE);
         }
-        let end = Instant::now() + SLICE;
+        self.note_through();
+        // Also where nothing could be written: what is held for sockets that take nothing counts most.
+        self.keep_budget();
+    }
+
+    fn write_dirty(&mut self, end: Instant) {
         for written in 0..SLICE_WRITES {
             if written % 32 == 31 && Instant::now() >= end {
                 break;
@@ -140,8 +144,6 @@ impl Shard {
                 self.flush(slot, small);
             }
         }
-        self.note_through();
-        self.keep_budget();
     }
 
     fn note_through(&mut self) {
@@ -279,14 +281,18 @@ impl Shard {
         connection.flow.closing = Some(Closing { reason, until, answered: false, shut: false });
         self.leave_everything(slot);
         let mut wire = Vec::new();
-        websocket::write_close(Some(code), text, &mut wire);
+        websocket::write_close(code, text, &mut wire);
         self.send(slot, Frame::from_wire(wire));
         self.schedule(slot);
     }
 
-    /// Closes a connection that does not take what it is sent: what waits is dropped.
+    /// Closes a connection that does not take what it is sent: what waits is dropped. One that is leaving
+    /// keeps what waits, its close frame among it.
     pub(super) fn close_slow(&mut self, slot: u32, reason: Disconnect) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.flow.closing.is_some() {
+            return;
+        }
         let before = (connection.outbox.bytes(), connection.outbox.frames());
         connection.outbox.clear_whole_frames();
         let after = (connection.outbox.bytes(), connection.outbox.frames());

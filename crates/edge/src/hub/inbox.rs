@@ -74,7 +74,12 @@ pub(crate) struct Ticket {
 /// A publication that several shards deliver: encoded at most once per encoding for all of them.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) namespace: NamespaceId,
     pub(crate) publication: Publication<'static>,
+    /// When the broker handed it over.
+    pub(crate) since: Instant,
+    /// Shards that have not looked yet, or found nobody to give it to.
+    pub(crate) missing: AtomicUsize,
     pub(crate) frames: [OnceLock<Option<Frame>>; Encoding::ALL.len()],
 }
 

@@ -128,6 +128,12 @@ impl Members {
         of: impl FnOnce(u32) -> Option<&'a mut Memberships>,
     ) -> RoomId {
         let gone = rooms.swap_remove(position);
+        if rooms.spilled() && rooms.len() * 4 < rooms.capacity() {
+            rooms.shrink_to_fit();
+        }
+        if rooms.spilled() && rooms.len() * 4 < rooms.capacity() {
+            rooms.shrink_to_fit();
+        }
         if let Some(moved) = rooms.get(position) {
             self.rooms[moved.room as usize].members[moved.at as usize].at = position as u32;
         }
@@ -177,6 +183,9 @@ impl Room {
     pub(crate) fn stop_waiting(&mut self, slot: u32) {
         if let Some(at) = self.waiting.iter().position(|waiting| *waiting == slot) {
             self.waiting.swap_remove(at);
+        }
+        if self.waiting.is_empty() {
+            self.waiting = Vec::new();
         }
     }
 }

@@ -12,8 +12,8 @@ mod shard;
 mod timers;
 mod wheel;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use fanfare_broker::Feed;
@@ -46,25 +46,34 @@ pub(crate) struct NodeState {
     pub(crate) open: AtomicUsize,
     /// Called when a shard has panicked.
     pub(crate) failed: Notify,
-    /// Since when the feed is down, while it is.
-    pub(crate) feed_down: std::sync::Mutex<Option<Instant>>,
+    feed: Mutex<FeedLink>,
+    /// The broker refuses a channel that every node needs.
+    pub(crate) deaf: AtomicBool,
+}
+
+/// The link by which publications come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum FeedLink {
+    /// It has not been up yet: the node is not ready.
+    #[default]
+    Starting,
+    /// Up, and everything that is wanted is subscribed.
+    Up,
+    /// Lost since then, or back but not yet with everything that is wanted.
+    Down(Instant),
 }
 
 impl NodeState {
-    /// Notes that the link by which publications come in is up or gone.
-    pub(crate) fn feed_link(&self, up: bool, now: Instant) {
-        let mut down = self.feed_down.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match up {
-            true => *down = None,
-            false => {
-                down.get_or_insert(now);
-            }
-        }
+    pub(crate) fn feed(&self) -> FeedLink {
+        *self.feed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Since when that link is down, while it is.
-    pub(crate) fn feed_down(&self) -> Option<Instant> {
-        *self.feed_down.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Notes what became of the feed. One that never was up stays [`FeedLink::Starting`] until it is.
+    pub(crate) fn feed_changed(&self, now: FeedLink) {
+        let mut feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
+        if now == FeedLink::Up || *feed == FeedLink::Up {
+            *feed = now;
+        }
     }
 }
 

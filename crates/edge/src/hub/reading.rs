@@ -11,11 +11,12 @@ use crate::metrics::{Count, Level};
 
 /// Reads of one socket before others have their turn.
 const READS: usize = 4;
+/// Room for commands that is kept between reads.
+const KEPT_COMMANDS: usize = 64;
 
 impl Shard {
-    /// Reads what a socket has, as far as its turn goes. `to_end`: the peer has closed, so a short read
-    /// is not the end.
-    pub(super) fn read(&mut self, slot: u32, to_end: bool) {
+    /// Reads what a socket has, as far as its turn goes.
+    pub(super) fn read(&mut self, slot: u32) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let mut more = true;
         for _ in 0..READS {
@@ -34,7 +35,8 @@ impl Shard {
                 Ok(count) => {
                     self.take_bytes(slot, &mut buffer[..count]);
                     // A short read has emptied the socket; new bytes raise a new edge.
-                    if count < buffer.len() && !to_end {
+                    let ended = self.connections.get(slot as usize).is_some_and(|c| c.flow.ended);
+                    if count < buffer.len() && !ended {
                         more = false;
                         break;
                     }
@@ -66,7 +68,7 @@ impl Shard {
         for slot in std::mem::take(&mut self.unread) {
             if let Some(connection) = self.connections.get_mut(slot as usize) {
                 connection.flow.unread = false;
-                self.read(slot, false);
+                self.read(slot);
             }
         }
     }
@@ -114,6 +116,9 @@ impl Shard {
         for command in commands.drain(..) {
             self.command(slot, command);
         }
+        if commands.capacity() > KEPT_COMMANDS {
+            commands = Vec::new();
+        }
         self.commands = commands;
         match (result, closed) {
             (Err(reason), _) => self.close(slot, reason),
@@ -127,11 +132,13 @@ impl Shard {
         let limit = self.context.config.limits.max_payload;
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let mut closed = false;
+        // What it says against the protocol is no close: cut then, it might never read why.
         let result = connection.decoder.feed(bytes, limit, &mut |incoming| {
             closed |= matches!(incoming, Incoming::Close { .. });
             Ok(())
         });
-        if (closed || result.is_err())
+        if result.is_ok()
+            && closed
             && let Some(closing) = &mut connection.flow.closing
         {
             let reason = closing.reason;
@@ -173,7 +180,9 @@ fn receive(
 ) -> Result<(), Disconnect> {
     match machine {
         Machine::SocketIo(machine) => {
-            machine.receive(payload, &config.namespaces, config.limits.max_payload, commands)
+            let received = machine.receive(payload, &config.namespaces, config.limits.max_payload, commands);
+            received
+                .map_err(|reason| if reason == Disconnect::Protocol { Disconnect::Packet } else { reason })
         }
         Machine::Plain { machine, .. } => {
             if let Err(refused) = machine.receive(payload, commands) {

@@ -1,6 +1,7 @@
 //! What a connection asks, done in the order in which it was asked. Steps that need the broker wait at
 //! the front of the connection's queue, and what was asked after them waits behind.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -99,27 +100,22 @@ impl Shard {
             && let Ok((room, until)) = self.begin_join(slot, namespace, &name)
             && let Command::JoinRoom { reply, .. } | Command::Event { reply, .. } = command
         {
-            return Step::Join { room, reply, until };
+            self.await_by(slot, until);
+            return Step::Join { room, reply, until, refused: false };
         }
         Step::Command(command)
     }
 
     fn prepare_connect(&mut self, slot: u32, namespace: NamespaceId) -> Step {
         let until = self.now + self.context.config.timing.join_timeout;
-        let session = Session { namespace, random: random(), connected: false, active: false };
+        let mut session = Session { namespace, random: random(), connected: false, active: false };
         let sid: Arc<str> = self.sid(slot, &session).to_string().into();
+        session.active = self.want(namespace, &sid);
         if let Some(connection) = self.connections.get_mut(slot as usize) {
             connection.sessions.push(session);
             connection.connect_by = None;
-            let generation = connection.generation;
-            self.due.push_back((until, slot, generation));
         }
-        if self.want(namespace, &sid)
-            && let Some(session) =
-                self.connections.get_mut(slot as usize).and_then(|c| c.session_mut(namespace))
-        {
-            session.active = true;
-        }
+        self.await_by(slot, until);
         Step::Connect { namespace, until }
     }
 
@@ -158,11 +154,11 @@ impl Shard {
                 self.finish_connect(slot, &session);
                 None
             }
-            Step::Join { room, reply, until } => {
-                if !self.members.room(room).active && until > self.now {
-                    return Some(Step::Join { room, reply, until });
+            Step::Join { room, reply, until, refused } => {
+                if !self.members.room(room).active && until > self.now && !refused {
+                    return Some(Step::Join { room, reply, until, refused });
                 }
-                self.finish_join(slot, room, reply);
+                self.finish_join(slot, room, reply, refused);
                 None
             }
             Step::Command(command) => {
@@ -246,7 +242,15 @@ impl Shard {
         reply: Option<ReplyTo>,
     ) -> Option<Step> {
         match self.begin_join(slot, namespace, name) {
-            Ok((room, until)) => self.step(slot, Step::Join { room, reply, until }),
+            // The usual case needs no deadline.
+            Ok((room, _)) if self.members.room(room).active => {
+                self.finish_join(slot, room, reply, false);
+                None
+            }
+            Ok((room, until)) => {
+                self.await_by(slot, until);
+                Some(Step::Join { room, reply, until, refused: false })
+            }
             Err(refusal) => self.answer(slot, reply, Err(&refusal)),
         }
     }
@@ -270,11 +274,14 @@ impl Shard {
             self.members.room_mut(room).active = active;
         }
         self.members.room_mut(room).waiting.push(slot);
-        let until = self.now + self.context.config.timing.join_timeout;
+        Ok((room, self.now + self.context.config.timing.join_timeout))
+    }
+
+    /// Looks at a connection's waiting steps again then.
+    fn await_by(&mut self, slot: u32, until: Instant) {
         if let Some(connection) = self.connections.get(slot as usize) {
             self.due.push_back((until, slot, connection.generation));
         }
-        Ok((room, until))
     }
 
     fn check_rooms(&self, slot: u32) -> Result<(), Refusal> {
@@ -290,7 +297,7 @@ impl Shard {
     }
 
     /// Ends a join that waited: the room is active, or was refused or not confirmed in time.
-    fn finish_join(&mut self, slot: u32, room: RoomId, reply: Option<ReplyTo>) {
+    fn finish_join(&mut self, slot: u32, room: RoomId, reply: Option<ReplyTo>, refused: bool) {
         let entry = self.members.room_mut(room);
         entry.stop_waiting(slot);
         let active = entry.active;
@@ -298,6 +305,8 @@ impl Shard {
             self.connections.get(slot as usize).is_some_and(|c| Members::position(&c.rooms, room).is_some());
         let outcome = if joined {
             Ok(())
+        } else if !active && refused {
+            Err(Refusal::new(RefusalCode::Forbidden, "the broker's access rules refuse this room"))
         } else if !active {
             let text = "the broker did not confirm the room; try again";
             Err(Refusal::new(RefusalCode::Unavailable, text))
@@ -316,14 +325,13 @@ impl Shard {
     }
 
     /// Fails a join whose room the broker refused, when its turn comes.
-    pub(super) fn fail_join(&mut self, slot: u32, refused: RoomId) {
-        let now = self.now;
+    pub(super) fn fail_join(&mut self, slot: u32, which: RoomId) {
         if let Some(pending) = self.pending(slot) {
             for step in &mut pending.steps {
-                if let Step::Join { room, until, .. } = step
-                    && *room == refused
+                if let Step::Join { room, refused, .. } = step
+                    && *room == which
                 {
-                    *until = now;
+                    *refused = true;
                 }
             }
         }
@@ -364,7 +372,7 @@ impl Shard {
     fn finish_connect(&mut self, slot: u32, session: &Session) {
         let sid = self.sid(slot, session);
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        if let Some(session) = connection.session_mut(session.namespace) {
+        if let Some(session) = connection.session_mut(session.namespace, session.random) {
             session.connected = true;
         }
         self.members.join(slot, &mut connection.rooms, Members::everyone(session.namespace));
@@ -417,6 +425,8 @@ impl Shard {
                     self.drop_room(room);
                 }
             }
+            // What the client says from now on is discarded, but heard: its own close ends the waiting.
+            self.set_paused(slot, false);
         }
         while let Some(last) = self.connections.get(slot as usize).and_then(|c| c.rooms.len().checked_sub(1))
         {
@@ -518,14 +528,23 @@ impl Shard {
         Sid { node: self.context.tag, shard: self.index as u8, slot, random: session.random }
     }
 
-    /// The connection that a sid names, if it is one of this shard's and still the same session.
-    pub(super) fn resolve(&self, namespace: NamespaceId, text: &str) -> Option<u32> {
+    /// The sid behind a room's name, if it is one of this shard's and still the same session.
+    pub(super) fn resolve(&self, namespace: NamespaceId, text: &str) -> Option<Sid> {
         let sid = Sid::decode(text)?;
         if sid.node != self.context.tag || usize::from(sid.shard) != self.index {
             return None;
         }
-        let session = self.connections.get(sid.slot as usize)?.session(namespace)?;
-        (session.random == sid.random).then_some(sid.slot)
+        let sessions = &self.connections.get(sid.slot as usize)?.sessions;
+        sessions.iter().any(|own| own.namespace == namespace && own.random == sid.random).then_some(sid)
+    }
+
+    /// The broker answered for a session's own channel: its CONNECT goes on.
+    pub(super) fn session_settled(&mut self, namespace: NamespaceId, sid: Sid) {
+        let connection = self.connections.get_mut(sid.slot as usize);
+        if let Some(session) = connection.and_then(|c| c.session_mut(namespace, sid.random)) {
+            session.active = true;
+        }
+        self.advance(sid.slot);
     }
 
     /// Fails or lets through what has waited for the broker until now.
@@ -535,9 +554,16 @@ impl Shard {
                 return;
             }
             self.due.pop_front();
+            if self.due.is_empty() {
+                self.due = VecDeque::new();
+            }
             if self.connections.get(slot as usize).is_some_and(|c| c.generation == generation) {
                 self.advance(slot);
             }
+        }
+        // What a storm of joins needed is given back.
+        if self.due.capacity() > 4096 && self.due.is_empty() {
+            self.due = VecDeque::new();
         }
     }
 }

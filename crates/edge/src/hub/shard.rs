@@ -46,6 +46,9 @@ pub(super) struct Shard {
     pub(super) feed: Option<FeedDriver>,
     /// Wishes made while the feed was handing something out; told to it right after.
     pub(super) wishes: Vec<Wish>,
+    /// Channels that every node needs and the broker refuses.
+    pub(super) deaf: Vec<String>,
+    pub(super) refusal_logged: Option<Instant>,
     pub(super) rings: Rings,
     pub(super) wheel: Wheel,
     pub(super) fired: Vec<Entry>,
@@ -59,6 +62,8 @@ pub(super) struct Shard {
     /// Connections that passed the hard bound of their outbox.
     pub(super) overfull: Vec<(u32, u32)>,
     pub(super) leaving: Option<Leaving>,
+    /// The node leaves service, and is gone by then.
+    pub(super) gone_by: Option<Instant>,
     pub(super) pings: Pings,
     /// When histograms are next handed to scrapes, while there is something to hand.
     pub(super) next_report: Option<Instant>,
@@ -69,7 +74,7 @@ pub(super) struct Shard {
     pub(super) scratch: Vec<u8>,
     pub(super) commands: Vec<Command>,
     pub(super) now: Instant,
-    pub(super) stamp: u32,
+    pub(super) stamp: u64,
     posts: VecDeque<Post>,
     generation: u32,
 }
@@ -91,6 +96,8 @@ impl Shard {
             interest,
             feed: feed.map(|feed| FeedDriver::start(feed, inbox.clone())),
             wishes: Vec::new(),
+            deaf: Vec::new(),
+            refusal_logged: None,
             rings: Rings::default(),
             wheel: Wheel::new(shortest, now),
             fired: Vec::new(),
@@ -100,6 +107,7 @@ impl Shard {
             next_sweep: now,
             overfull: Vec::new(),
             leaving: None,
+            gone_by: None,
             pings: Pings::new(),
             next_report: None,
             counters: context.metrics.counters(index),
@@ -157,8 +165,10 @@ impl Shard {
     /// How long nothing can happen.
     fn wait(&self) -> Option<Duration> {
         let feed = self.feed.as_ref();
-        let feed_busy = feed.is_some_and(|feed| feed.ready || (feed.more && self.rings.has_room()));
-        if !self.rings.is_empty() || !self.unread.is_empty() || !self.wishes.is_empty() || feed_busy {
+        let feed_busy = feed
+            .is_some_and(|feed| feed.ready || (feed.more && feed.held.is_none() && self.rings.has_room()));
+        let idle = self.rings.is_empty() && self.unread.is_empty();
+        if feed_busy || !idle || !self.wishes.is_empty() || !self.posts.is_empty() {
             return Some(Duration::ZERO);
         }
         let sweep = (!self.blocked.is_empty()).then_some(self.next_sweep);
@@ -167,7 +177,8 @@ impl Shard {
             self.wheel.next(),
             self.due.front().map(|due| due.0),
             self.interest.as_ref().and_then(Interest::next),
-            self.feed.as_ref().and_then(|feed| feed.deadline),
+            feed.and_then(|feed| feed.deadline),
+            feed.and_then(|feed| feed.held),
             sweep,
             leaving,
             self.next_report,
@@ -182,18 +193,33 @@ impl Shard {
         if event.is_writable() {
             self.unblock(slot);
         }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(slot, event.is_read_closed() || event.is_error());
+        let ended = event.is_read_closed() || event.is_error();
+        if ended && let Some(connection) = self.connections.get_mut(slot as usize) {
+            connection.flow.ended = true;
+        }
+        if event.is_readable() || ended {
+            self.read(slot);
         }
     }
 
     fn take_posts(&mut self) {
-        let mut posts = std::mem::take(&mut self.posts);
-        self.inbox.drain(&mut posts);
-        for post in posts.drain(..) {
+        loop {
+            // Whoever posts wakes a shard only when its queue was empty: it never sleeps on one that is not.
+            if self.posts.is_empty() {
+                self.inbox.drain(&mut self.posts);
+            }
+            let Some(post) = self.posts.pop_front() else { break };
             match post {
+                // What stands behind it waits, too: confirmations of rooms keep their place.
+                Post::Deliver(_) if !self.rings.has_room() => {
+                    self.posts.push_front(post);
+                    return;
+                }
                 Post::Open(opening) => self.open(*opening),
-                Post::Deliver(shared) => self.deliver_shared(&shared),
+                Post::Deliver(shared) => {
+                    self.deliver_shared(&shared);
+                    self.rings.took(shared.since, 1, shared.publication.data.len());
+                }
                 Post::Want { shard, namespace, room } => self.want_for(shard, namespace, &room),
                 Post::Unwant { shard, namespace, room, linger } => {
                     self.unwant_for(shard, namespace, &room, linger)
@@ -205,10 +231,9 @@ impl Shard {
                 Post::Drain { until } => self.drain(until),
             }
         }
-        if posts.capacity() > 4096 {
-            posts = VecDeque::new();
+        if self.posts.capacity() > 4096 {
+            self.posts = VecDeque::new();
         }
-        self.posts = posts;
     }
 
     fn open(&mut self, opening: Opening) {
@@ -254,6 +279,10 @@ impl Shard {
             let mut early = early.to_vec();
             self.take_bytes(slot, &mut early);
         }
+        // It was on its way here when the others were told.
+        if let Some(until) = self.gone_by {
+            self.close_until(slot, Disconnect::Drain, until);
+        }
     }
 
     /// What a client hears first: Engine.IO's open packet, or the plain greeting.
@@ -289,6 +318,10 @@ impl Shard {
         self.counters.level(Level::OutboxBytes, frame.bytes().len() as i64);
         self.counters.level(Level::OutboxFrames, 1);
         connection.outbox.push(frame);
+        // A client that asks and does not read the answers.
+        if connection.outbox.bytes() > self.context.config.limits.outbox_hard {
+            self.overfull.push((slot, connection.generation));
+        }
         if connection.flow.blocked.is_none() {
             self.rings.push_small(slot, &mut connection.flow);
         }

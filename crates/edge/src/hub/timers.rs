@@ -10,7 +10,7 @@ use crate::connection::{Connection, Heartbeat, Machine};
 use crate::metrics::Level;
 
 /// Connections closed at once by a leaving node; more are spread over the window.
-const DRAIN_AT_ONCE: usize = 200;
+const DRAIN_AT_ONCE: usize = 20;
 
 /// Connections that a leaving shard still has to close.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ impl Shard {
         let slots: Vec<(u32, u32)> =
             self.connections.iter().map(|(slot, connection)| (slot as u32, connection.generation)).collect();
         let total = slots.len();
+        self.gone_by = Some(until);
         self.leaving = Some(Leaving { slots, since: self.now, until, total });
         self.leave_on();
     }

@@ -1,9 +1,11 @@
 //! JSON text to and from the MessagePack of events, without a tree in between.
 
+mod mend;
 mod read;
 mod scalar;
 mod write;
 
+pub(crate) use mend::mend;
 pub(crate) use read::present;
 pub use read::{Arguments, Hole, JsonError, event, to_msgpack, to_msgpack_with_holes};
 pub use scalar::write_str;

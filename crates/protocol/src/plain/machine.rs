@@ -50,6 +50,8 @@ impl Machine {
         let Payload::Text(text) = payload else {
             return Err(unread("binary frames mean nothing here; send JSON text".to_owned()));
         };
+        let mended = json::mend(text);
+        let text = mended.as_deref().unwrap_or(text);
         // serde takes arrays for structs, too.
         if !text.trim_start().starts_with('{') {
             return Err(unread("a frame is a JSON object with a \"type\"".to_owned()));

@@ -131,6 +131,8 @@ impl Machine {
         if self.pending.is_some() {
             return Err(Disconnect::Protocol);
         }
+        let mended = json::mend(text);
+        let text = mended.as_deref().unwrap_or(text);
         let packet = text::parse(text).ok_or(Disconnect::Protocol)?;
         let id = namespaces.id(packet.namespace);
         if packet.kind == Kind::Connect {
