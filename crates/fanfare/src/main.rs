@@ -40,6 +40,7 @@ const LEAVE: Duration = Duration::from_secs(9);
 const LAST_TASKS: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
+    memory::few_arenas();
     // Wrong usage ends here, with its explanation and exit code 2.
     let matches = arguments::command().get_matches();
     match matches.subcommand() {

@@ -29,6 +29,8 @@ pub(super) const FEED: Token = Token(usize::MAX - 1);
 /// One read from a socket.
 const READ_BUFFER: usize = 64 << 10;
 const EVENTS: usize = 1024;
+/// Room for posts that is kept between turns.
+const KEPT_POSTS: usize = 128;
 /// How often a leaving shard closes some more connections.
 const LEAVING_STEP: Duration = Duration::from_millis(20);
 
@@ -231,7 +233,7 @@ impl Shard {
                 Post::Drain { until } => self.drain(until),
             }
         }
-        if self.posts.capacity() > 4096 {
+        if self.posts.capacity() > KEPT_POSTS {
             self.posts = VecDeque::new();
         }
     }

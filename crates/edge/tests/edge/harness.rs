@@ -59,25 +59,25 @@ impl Node {
     }
 
     /// A plain client, greeted.
-    pub(crate) fn plain(&self) -> Client {
+    pub(crate) fn plain(&self) -> Caller {
         let mut client = self.connect("/ws");
         assert!(client.text().contains("connection_success"));
         client
     }
 
     /// A Socket.IO client behind Engine.IO's open packet.
-    pub(crate) fn socketio(&self) -> Client {
+    pub(crate) fn socketio(&self) -> Caller {
         let mut client = self.connect("/socket.io/?EIO=4&transport=websocket");
         assert!(client.text().starts_with('0'));
         client
     }
 
-    fn connect(&self, path: &str) -> Client {
+    fn connect(&self, path: &str) -> Caller {
         let stream = TcpStream::connect(self.edge.listen()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         let (socket, _) = tungstenite::client(format!("ws://localhost{path}"), stream).unwrap();
-        Client { socket }
+        Caller { socket }
     }
 
     /// The value of one series, as a scrape shows it.
@@ -105,11 +105,11 @@ impl Node {
 }
 
 /// A client that waits for each thing it reads.
-pub(crate) struct Client {
+pub(crate) struct Caller {
     pub(crate) socket: WebSocket<TcpStream>,
 }
 
-impl Client {
+impl Caller {
     pub(crate) fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text)).unwrap();
     }

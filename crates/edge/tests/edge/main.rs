@@ -5,7 +5,7 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use fanfare_edge::Timing;
-use harness::{Client, Node, config};
+use harness::{Caller, Node, config};
 use tungstenite::Message;
 
 fn event(room: &str, event: &str, data: usize) -> String {
@@ -19,7 +19,7 @@ fn end() -> String {
 #[test]
 fn members_on_every_shard_get_everything_in_order() {
     let node = Node::start(config());
-    let mut members: Vec<Client> = (0..9).map(|_| node.plain()).collect();
+    let mut members: Vec<Caller> = (0..9).map(|_| node.plain()).collect();
     for member in &mut members {
         member.join("r");
     }
@@ -50,7 +50,7 @@ fn members_on_every_shard_get_everything_in_order() {
 #[test]
 fn several_rooms_reach_a_member_once_and_except_holds_it_back() {
     let node = Node::start(config());
-    let mut clients: Vec<Client> = (0..12).map(|_| node.plain()).collect();
+    let mut clients: Vec<Caller> = (0..12).map(|_| node.plain()).collect();
     for (at, client) in clients.iter_mut().enumerate() {
         let rooms: &[&str] = [&["a"][..], &["a", "b"], &["b", "x"], &["c"]][at % 4];
         for room in rooms {
@@ -76,7 +76,7 @@ fn several_rooms_reach_a_member_once_and_except_holds_it_back() {
 #[test]
 fn rooms_that_came_and_went_leave_nothing() {
     let node = Node::start(config());
-    let mut clients: Vec<Client> = (0..6).map(|_| node.plain()).collect();
+    let mut clients: Vec<Caller> = (0..6).map(|_| node.plain()).collect();
     for round in 0..30 {
         for (at, client) in clients.iter_mut().enumerate() {
             client.join(&format!("shared{round}"));
@@ -89,7 +89,7 @@ fn rooms_that_came_and_went_leave_nothing() {
         }
     }
     // Some leave what they are in by name, others by going away.
-    let gone: Vec<Client> = clients.drain(3..).collect();
+    let gone: Vec<Caller> = clients.drain(3..).collect();
     for (at, client) in clients.iter_mut().enumerate() {
         for round in 0..30 {
             client.leave(&format!("own{at}-{round}"));
@@ -188,7 +188,7 @@ fn a_leaving_node_closes_everyone_within_its_window() {
     let mut config = config();
     config.timing.drain_window = Duration::from_secs(2);
     let node = Node::start(config);
-    let mut clients: Vec<Client> = (0..30).map(|_| node.plain()).collect();
+    let mut clients: Vec<Caller> = (0..30).map(|_| node.plain()).collect();
     std::thread::scope(|scope| {
         let readers: Vec<_> = clients.iter_mut().map(|client| scope.spawn(|| client.close_code())).collect();
         let started = Instant::now();
