@@ -7,19 +7,14 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fanfare_broker::PublishError;
 use fanfare_protocol::msgpack::EventView;
-use fanfare_protocol::name::check_room;
-use fanfare_protocol::{Command, Frame, NamespaceId, Publication, Refusal, RefusalCode, ReplyTo, Sid, plain};
-use smallvec::smallvec;
+use fanfare_protocol::{Command, Frame, NamespaceId, Refusal, RefusalCode, ReplyTo, Sid, plain};
 
-use super::inbox::Ticket;
-use super::members::{Members, RoomId};
+use super::members::Members;
 use super::shard::Shard;
 use crate::connection::{Heartbeat, Machine, Pending, Session, Step};
 use crate::metrics::Count;
-use crate::publish::Job;
-use crate::rules::{Action, RelayTo};
+use crate::rules::Action;
 
 /// Random bits from the system.
 pub(super) fn random() -> u64 {
@@ -78,7 +73,7 @@ impl Shard {
         }
     }
 
-    fn pending(&mut self, slot: u32) -> Option<&mut Pending> {
+    pub(super) fn pending(&mut self, slot: u32) -> Option<&mut Pending> {
         self.connections.get_mut(slot as usize)?.pending.as_deref_mut()
     }
 
@@ -143,7 +138,7 @@ impl Shard {
     }
 
     /// Does one step, or gives it back where it still waits.
-    fn step(&mut self, slot: u32, step: Step) -> Option<Step> {
+    pub(super) fn step(&mut self, slot: u32, step: Step) -> Option<Step> {
         match step {
             Step::Connect { namespace, until } => {
                 let session = *self.connections.get(slot as usize)?.session(namespace)?;
@@ -233,142 +228,6 @@ impl Shard {
         }
     }
 
-    /// Joins at once where nothing has to be waited for.
-    fn join(
-        &mut self,
-        slot: u32,
-        namespace: NamespaceId,
-        name: &str,
-        reply: Option<ReplyTo>,
-    ) -> Option<Step> {
-        match self.begin_join(slot, namespace, name) {
-            // The usual case needs no deadline.
-            Ok((room, _)) if self.members.room(room).active => {
-                self.finish_join(slot, room, reply, false);
-                None
-            }
-            Ok((room, until)) => {
-                self.await_by(slot, until);
-                Some(Step::Join { room, reply, until, refused: false })
-            }
-            Err(refusal) => self.answer(slot, reply, Err(&refusal)),
-        }
-    }
-
-    /// Asks the broker for a room on behalf of a join, which from now on counts as waiting for it.
-    fn begin_join(
-        &mut self,
-        slot: u32,
-        namespace: NamespaceId,
-        name: &str,
-    ) -> Result<(RoomId, Instant), Refusal> {
-        check_room(name).map_err(|error| Refusal::new(RefusalCode::BadRequest, format!("room: {error}")))?;
-        self.check_rooms(slot)?;
-        let (room, new) = self.members.ensure(namespace, name);
-        let entry = self.members.room(room);
-        // Where someone is in it whose subscription was lost or refused, it is asked for anew.
-        if (new || (!entry.active && entry.waiting.is_empty()))
-            && let Some(name) = entry.name.clone()
-        {
-            let active = self.want(namespace, &name);
-            self.members.room_mut(room).active = active;
-        }
-        self.members.room_mut(room).waiting.push(slot);
-        Ok((room, self.now + self.context.config.timing.join_timeout))
-    }
-
-    /// Looks at a connection's waiting steps again then.
-    fn await_by(&mut self, slot: u32, until: Instant) {
-        if let Some(connection) = self.connections.get(slot as usize) {
-            self.due.push_back((until, slot, connection.generation));
-        }
-    }
-
-    fn check_rooms(&self, slot: u32) -> Result<(), Refusal> {
-        let limit = self.context.config.limits.rooms_per_connection;
-        let rooms = self.connections.get(slot as usize).map_or(0, |connection| {
-            connection.rooms.len() - connection.sessions.iter().filter(|session| session.connected).count()
-        });
-        if rooms < limit {
-            return Ok(());
-        }
-        self.context.metrics.rare.limit_reached.with_label_values(&["rooms_per_connection"]).inc();
-        Err(Refusal::new(RefusalCode::Limit, format!("a connection can be in {limit} rooms")))
-    }
-
-    /// Ends a join that waited: the room is active, or was refused or not confirmed in time.
-    fn finish_join(&mut self, slot: u32, room: RoomId, reply: Option<ReplyTo>, refused: bool) {
-        let entry = self.members.room_mut(room);
-        entry.stop_waiting(slot);
-        let active = entry.active;
-        let joined =
-            self.connections.get(slot as usize).is_some_and(|c| Members::position(&c.rooms, room).is_some());
-        let outcome = if joined {
-            Ok(())
-        } else if !active && refused {
-            Err(Refusal::new(RefusalCode::Forbidden, "the broker's access rules refuse this room"))
-        } else if !active {
-            let text = "the broker did not confirm the room; try again";
-            Err(Refusal::new(RefusalCode::Unavailable, text))
-        } else {
-            self.check_rooms(slot)
-        };
-        if outcome.is_ok()
-            && !joined
-            && let Some(connection) = self.connections.get_mut(slot as usize)
-        {
-            self.members.join(slot, &mut connection.rooms, room);
-        }
-        self.drop_room(room);
-        self.counters.add(if outcome.is_ok() { Count::JoinsOk } else { Count::JoinsFailed }, 1);
-        self.answer(slot, reply, outcome.as_ref().copied());
-    }
-
-    /// Fails a join whose room the broker refused, when its turn comes.
-    pub(super) fn fail_join(&mut self, slot: u32, which: RoomId) {
-        if let Some(pending) = self.pending(slot) {
-            for step in &mut pending.steps {
-                if let Step::Join { room, refused, .. } = step
-                    && *room == which
-                {
-                    *refused = true;
-                }
-            }
-        }
-        self.advance(slot);
-    }
-
-    fn leave_room(&mut self, slot: u32, namespace: NamespaceId, name: &str) {
-        let Some(room) = self.members.find(namespace, name) else { return };
-        let Some(connection) = self.connections.get(slot as usize) else { return };
-        if let Some(position) = Members::position(&connection.rooms, room) {
-            self.leave_at(slot, position);
-        }
-    }
-
-    /// Takes a connection out of the room at `position` of its list.
-    pub(super) fn leave_at(&mut self, slot: u32, position: usize) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        let mut rooms = std::mem::take(&mut connection.rooms);
-        let connections = &mut self.connections;
-        let room = self.members.leave(slot, &mut rooms, position, |other| {
-            connections.get_mut(other as usize).map(|connection| &mut connection.rooms)
-        });
-        if let Some(connection) = self.connections.get_mut(slot as usize) {
-            connection.rooms = rooms;
-        }
-        self.drop_room(room);
-    }
-
-    /// Lets go of a room that nobody is in or waits for.
-    fn drop_room(&mut self, room: RoomId) {
-        if let Some(gone) = self.members.forget_if_empty(room)
-            && let Some(name) = gone.name
-        {
-            self.unwant(gone.namespace, &name, true);
-        }
-    }
-
     fn finish_connect(&mut self, slot: u32, session: &Session) {
         let sid = self.sid(slot, session);
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
@@ -439,63 +298,13 @@ impl Shard {
         }
     }
 
-    /// Sends an event on its way to a room. The answer waits until the broker has taken it.
-    fn relay(
+    /// Answers where an answer is asked for; a plain client hears of refusals in any case.
+    pub(super) fn answer(
         &mut self,
         slot: u32,
-        namespace: NamespaceId,
-        relay: RelayTo,
         reply: Option<ReplyTo>,
-    ) -> Result<(), Refusal> {
-        check_room(&relay.room)
-            .map_err(|error| Refusal::new(RefusalCode::BadRequest, format!("room: {error}")))?;
-        let gone = || Refusal::new(RefusalCode::Unavailable, "the session has ended");
-        let connection = self.connections.get(slot as usize).ok_or_else(gone)?;
-        let session = *connection.session(namespace).ok_or_else(gone)?;
-        let joined = self.members.find(namespace, &relay.room);
-        let is_member = joined.is_some_and(|room| Members::position(&connection.rooms, room).is_some());
-        if relay.members_only && !is_member {
-            return Err(Refusal::new(RefusalCode::NotJoined, "join the room before sending to it"));
-        }
-        let ticket = Ticket { slot, generation: connection.generation, reply };
-        let except =
-            if relay.echo { smallvec![] } else { smallvec![self.sid(slot, &session).to_string().into()] };
-        let publication = Publication {
-            namespace: self.context.config.namespaces.name(namespace).to_owned().into(),
-            rooms: smallvec![relay.room.into()],
-            except,
-            volatile: relay.volatile,
-            data: relay.data.into(),
-            sent_at: None,
-        };
-        self.context.publish.send(self.index, Job { publication, ticket }).map_err(|_| {
-            self.context.metrics.rare.limit_reached.with_label_values(&["publish_queue"]).inc();
-            Refusal::new(RefusalCode::Limit, "too much waits to be published; slow down")
-        })
-    }
-
-    /// Answers of the broker to what was relayed.
-    pub(super) fn published(&mut self, answers: Vec<(Ticket, Result<(), PublishError>)>) {
-        for (ticket, result) in answers {
-            self.counters.add(if result.is_ok() { Count::Relayed } else { Count::RelayFailed }, 1);
-            let Some(connection) = self.connections.get(ticket.slot as usize) else { continue };
-            if connection.generation != ticket.generation {
-                continue;
-            }
-            let refusal = result.err().map(|error| {
-                let code = match &error {
-                    PublishError::Unavailable(_) => RefusalCode::Unavailable,
-                    PublishError::Refused(_) => RefusalCode::Forbidden,
-                    PublishError::QueueFull => RefusalCode::Limit,
-                };
-                Refusal::new(code, error.to_string())
-            });
-            self.answer(ticket.slot, ticket.reply, refusal.as_ref().map_or(Ok(()), Err));
-        }
-    }
-
-    /// Answers where an answer is asked for; a plain client hears of refusals in any case.
-    fn answer(&mut self, slot: u32, reply: Option<ReplyTo>, outcome: Result<(), &Refusal>) -> Option<Step> {
+        outcome: Result<(), &Refusal>,
+    ) -> Option<Step> {
         if let Err(refusal) = outcome {
             self.counters.refused(refusal.code);
         }
