@@ -55,9 +55,17 @@ impl Private {
         if self.context.state.deaf.load(Ordering::Relaxed) {
             return Some("redis refuses a channel that every node needs; check its access rules");
         }
+        let was_up = &self.context.state.publish_was_up;
         match self.broker.link() {
+            Link::Up => {
+                was_up.store(true, Ordering::Relaxed);
+                None
+            }
+            Link::Down(_) if !was_up.load(Ordering::Relaxed) => {
+                Some("the link for publishing to redis has not come up yet")
+            }
             Link::Down(since) if over(since) => Some("the link for publishing to redis is down"),
-            _ => None,
+            Link::Down(_) => None,
         }
     }
 }

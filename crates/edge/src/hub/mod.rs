@@ -49,6 +49,8 @@ pub(crate) struct NodeState {
     /// Called when a shard has panicked.
     pub(crate) failed: Notify,
     feed: Mutex<FeedLink>,
+    /// The link for publishing has been up once.
+    pub(crate) publish_was_up: AtomicBool,
     /// The broker refuses a channel that every node needs.
     pub(crate) deaf: AtomicBool,
 }

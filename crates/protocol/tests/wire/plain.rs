@@ -100,7 +100,7 @@ fn refusals_name_the_fault_and_carry_the_id_where_it_was_read() {
         (r#""type":"event","room":"r1","event":"e","data":"*","binary":true"#, "base64"),
         (r#""type":"event","room":"r1","event":"e","data":"","binary":1"#, "binary is not"),
         (&format!(r#""type":"event","room":"r1","event":"e","data":{deep}"#), "deeper than 64"),
-        (r#""type":"event","room":"r1","event":"e","data":"\ud800""#, "not valid JSON"),
+        (r#""type":"event","room":"r1","event":"e","data":1e999"#, "not valid JSON"),
     ] {
         let frame = format!(r#"{{"id":5,{rest}}}"#);
         let rejected = take(&frame).unwrap_err();
@@ -179,4 +179,10 @@ fn publications_as_event_frames() {
     }
     let refused = encode_event(&publication("/", hex("91 c0")), None).unwrap_err();
     assert_eq!(refused, EncodeError::NotAnEvent);
+}
+
+#[test]
+fn half_a_surrogate_pair_is_shown_as_browsers_show_it() {
+    let whole = take(r#"{"type":"event","room":"r","event":"e","data":"\ufffd!"}"#).unwrap();
+    assert_eq!(take(r#"{"type":"event","room":"r","event":"e","data":"\ud83d!"}"#).unwrap(), whole);
 }
