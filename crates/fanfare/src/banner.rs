@@ -1,6 +1,7 @@
 //! What a node says when it stands: where it is, what joins it, what bounds it, who may do what.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use fanfare_edge::Origins;
@@ -9,8 +10,15 @@ use crate::config::Resolved;
 use crate::settings::LogFormat;
 use crate::values::show_size;
 
-/// Says it, on stderr: lines for people, one record for machines. The addresses are those really bound.
+/// Says it, on stderr: lines for people, one record for machines; and on stdout where to click, in development.
+/// The addresses are those really bound.
 pub(crate) fn show(resolved: &Resolved, listen: SocketAddr, private: SocketAddr, format: LogFormat) {
+    // Whoever runs --dev wants to click, wherever the log goes.
+    if resolved.dev
+        && let Err(error) = writeln!(std::io::stdout(), "open http://{listen}/ in two tabs")
+    {
+        tracing::debug!(%error, "nobody reads the standard output");
+    }
     match format {
         LogFormat::Text => eprint!("{}", text(resolved, listen, private)),
         LogFormat::Json => tracing::info!(
@@ -53,9 +61,6 @@ fn text(resolved: &Resolved, listen: SocketAddr, private: SocketAddr) -> String 
             "caution",
             "whoever reaches the private address may publish: keep it off the internet".to_owned(),
         ));
-    }
-    if resolved.dev {
-        rows.push(("open", format!("http://{listen}/ in two tabs")));
     }
     let mut lines = String::new();
     for (name, value) in rows {
