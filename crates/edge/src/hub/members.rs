@@ -131,9 +131,6 @@ impl Members {
         if rooms.spilled() && rooms.len() * 4 < rooms.capacity() {
             rooms.shrink_to_fit();
         }
-        if rooms.spilled() && rooms.len() * 4 < rooms.capacity() {
-            rooms.shrink_to_fit();
-        }
         if let Some(moved) = rooms.get(position) {
             self.rooms[moved.room as usize].members[moved.at as usize].at = position as u32;
         }

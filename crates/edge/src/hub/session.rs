@@ -363,9 +363,6 @@ impl Shard {
                 return;
             }
             self.due.pop_front();
-            if self.due.is_empty() {
-                self.due = VecDeque::new();
-            }
             if self.connections.get(slot as usize).is_some_and(|c| c.generation == generation) {
                 self.advance(slot);
             }
