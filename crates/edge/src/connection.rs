@@ -94,7 +94,7 @@ pub(crate) struct Connection {
     /// The publication that last looked at this connection, where one may look twice.
     pub(crate) stamp: u64,
     /// Dropped last: frees the connection's place at the node's bound.
-    pub(crate) _permit: std::sync::Arc<Permit>,
+    pub(crate) _permit: Permit,
 }
 
 /// What the socket can do now.

@@ -17,21 +17,23 @@ mod publish;
 pub mod rules;
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fanfare_broker::{Broker, Feed};
-use tokio::net::TcpListener;
+use mio::net::TcpListener;
+use tokio::sync::mpsc;
 
 pub use config::{Config, Limits, Origins, Timing};
 
-use crate::http::accept::{self, Front};
 use crate::http::gate::Gate;
 use crate::http::handshake::{self, Public};
 use crate::http::private::{self, Private};
+use crate::http::serve::{Front, serve};
 use crate::hub::interest::Shards;
-use crate::hub::{Context, Hub, Inbox, NodeState};
+use crate::hub::{Context, Door, Hub, Inbox, NodeState, Side};
 use crate::metrics::{Bounds, Metrics};
 use crate::publish::PublishQueue;
 
@@ -39,6 +41,9 @@ use crate::publish::PublishQueue;
 const PRIVATE_CONNECTIONS: usize = 128;
 /// Between saying that the node leaves and closing the first connection.
 const DRAIN_NOTICE: Duration = Duration::from_millis(1500);
+/// `TCP_NOTSENT_LOWAT`: unsent bytes that the kernel holds per socket. Without it a stuck reader costs
+/// 4 MB of kernel memory.
+static NOT_SENT: libc::c_int = 16 << 10;
 /// Waiting connections that the kernel keeps for a listener.
 const BACKLOG: i32 = 4096;
 
@@ -90,24 +95,21 @@ impl Edge {
         let (publish, drivers) = PublishQueue::new(shards, config.limits.publish_queue);
         let tag = incarnation_tag().map_err(|error| StartError::System { what: "random bytes", error })?;
         let (gate, header_timeout) = (Gate::new(config.limits.connections), config.timing.header_timeout);
-        let state = NodeState::default();
-        let context = Arc::new(Context { config, tag, metrics, publish, inboxes, state });
+        let (state, (http, handed)) = (NodeState::default(), mpsc::unbounded_channel());
+        let context = Arc::new(Context { config, tag, metrics, publish, inboxes, http, state });
         drivers.run(&broker, &context.inboxes, &context.metrics.rare);
-        let hub = Hub::start(context.clone(), polls, feed)
+        let doors = vec![
+            Door { side: Side::Public, listener: public_listener, gate },
+            Door { side: Side::Private, listener: private_listener, gate: Gate::new(PRIVATE_CONNECTIONS) },
+        ];
+        let hub = Hub::start(context.clone(), polls, feed, doors)
             .map_err(|error| StartError::System { what: "a thread", error })?;
         let hub = Arc::new(hub);
         let rare = context.metrics.rare.clone();
         let router = handshake::router(Public { context: context.clone(), hub: hub.clone() });
-        tokio::spawn(accept::serve(
-            public_listener,
-            Front { router, gate, rare: rare.clone(), header_timeout, full: "connections" },
-        ));
+        let public = Front { router, rare: rare.clone(), header_timeout };
         let router = private::router(Private { context: context.clone(), broker });
-        let gate = Gate::new(PRIVATE_CONNECTIONS);
-        tokio::spawn(accept::serve(
-            private_listener,
-            Front { router, gate, rare, header_timeout, full: "private_connections" },
-        ));
+        tokio::spawn(serve(handed, public, Front { router, rare, header_timeout }));
         Ok(Self { context, hub, listen: public_address, private: private_address })
     }
 
@@ -164,6 +166,8 @@ fn incarnation_tag() -> std::io::Result<u32> {
     Ok(u32::from_be_bytes(bytes))
 }
 
+/// A listener whose sockets send small frames at once, and hold little that is not sent: they take over both
+/// settings from it (Linux clones the listening socket).
 fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let open = || {
         let socket = socket2::Socket::new(
@@ -173,9 +177,25 @@ fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartE
         )?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        set_notsent_lowat(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+        Ok(TcpListener::from_std(socket.into()))
     };
     open().map_err(|error| StartError::Listen { what, address, error })
+}
+
+fn set_notsent_lowat(socket: &socket2::Socket) -> std::io::Result<()> {
+    // SAFETY: the descriptor is open for the duration of the call, and the value is a c_int of that size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const NOT_SENT).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

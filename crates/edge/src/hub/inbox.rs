@@ -1,7 +1,6 @@
 //! What others put before a shard: a queue bounded in bytes, and one wake per batch.
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -9,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use fanfare_broker::PublishError;
 use fanfare_protocol::{Encoding, Frame, NamespaceId, Publication, ReplyTo};
+use mio::net::TcpStream;
 
 use crate::connection::Machine;
 use crate::http::gate::Permit;
@@ -16,6 +16,9 @@ use crate::http::gate::Permit;
 /// Something for a shard to do.
 #[derive(Debug)]
 pub(crate) enum Post {
+    /// From shard 0: a socket that was just accepted.
+    Call(TcpStream, Permit),
+    /// A connection that the HTTP runtime has upgraded.
     Open(Box<Opening>),
     /// A publication whose members may be on this shard.
     Deliver(Arc<Shared>),
@@ -60,7 +63,7 @@ pub(crate) struct Opening {
     /// Bytes that the client sent before the upgrade was through.
     pub(crate) early: Bytes,
     pub(crate) machine: Machine,
-    pub(crate) permit: Arc<Permit>,
+    pub(crate) permit: Permit,
 }
 
 /// Who waits for the answer to a publication.
@@ -89,7 +92,7 @@ pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     waker: mio::Waker,
     limit: usize,
-    /// Connections given to the shard and not closed yet.
+    /// Sockets given to the shard that it still has.
     pub(crate) connections: AtomicUsize,
 }
 

@@ -1,5 +1,7 @@
 //! The hub: this node's members, split over shards. A shard is one thread that owns its connections.
 
+mod callers;
+mod doors;
 mod fanout;
 mod feed;
 mod flush;
@@ -18,13 +20,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use doors::Doors;
 use fanfare_broker::Feed;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::config::Config;
+use crate::http::serve::Handed;
 use crate::metrics::Metrics;
 use crate::publish::PublishQueue;
 
+pub(crate) use doors::{Door, Side};
 pub(crate) use inbox::{Inbox, Opening, Post, Ticket};
 pub(crate) use shard::WAKE;
 
@@ -37,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) publish: PublishQueue,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    /// To the HTTP runtime: what shards do not serve themselves. Bounded by the gate.
+    pub(crate) http: mpsc::UnboundedSender<Handed>,
     pub(crate) state: NodeState,
 }
 
@@ -46,6 +53,8 @@ pub(crate) struct NodeState {
     pub(crate) draining: AtomicBool,
     /// Connections that shards own.
     pub(crate) open: AtomicUsize,
+    /// Sockets that were ever given to shards.
+    placed: AtomicUsize,
     /// Called when a shard has panicked.
     pub(crate) failed: Notify,
     feed: Mutex<FeedLink>,
@@ -81,42 +90,49 @@ impl NodeState {
     }
 }
 
+impl Context {
+    /// The shard for one more socket: the one with the fewest of two.
+    fn place(&self) -> usize {
+        let first = self.state.placed.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
+        let second = (first + 1) % self.inboxes.len();
+        let load = |at: usize| self.inboxes[at].connections.load(Ordering::Relaxed);
+        let chosen = if load(second) < load(first) { second } else { first };
+        self.inboxes[chosen].connections.fetch_add(1, Ordering::Relaxed);
+        chosen
+    }
+}
+
 /// The shards' side of the node.
 #[derive(Debug)]
 pub(crate) struct Hub {
     context: Arc<Context>,
-    next: AtomicUsize,
 }
 
 impl Hub {
-    /// Starts one thread per inbox of `context`; the first one drives `feed`.
+    /// Starts one thread per inbox of `context`; the first one drives `feed` and accepts at `doors`.
     pub(crate) fn start(
         context: Arc<Context>,
         polls: Vec<mio::Poll>,
         feed: Box<dyn Feed>,
+        doors: Vec<Door>,
     ) -> std::io::Result<Self> {
-        let mut feed = Some(feed);
+        let (mut feed, mut doors) = (Some(feed), doors);
         for (index, poll) in polls.into_iter().enumerate() {
             let (context, feed) = (context.clone(), feed.take());
+            let doors = Doors::open(std::mem::take(&mut doors), poll.registry())?;
             std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
                 // Told also when the thread unwinds: a node never goes on without one of its shards.
                 let _alarm = Alarm(context.clone());
-                shard::Shard::new(context, index, poll, feed).run();
+                shard::Shard::new(context, index, poll, feed, doors).run();
             })?;
         }
-        Ok(Self { context, next: AtomicUsize::new(0) })
+        Ok(Self { context })
     }
 
-    /// Gives a connection to the shard with the fewest of two.
+    /// Gives an upgraded connection to a shard.
     pub(crate) fn open(&self, opening: Opening) {
-        let inboxes = &self.context.inboxes;
-        let first = self.next.fetch_add(1, Ordering::Relaxed) % inboxes.len();
-        let second = (first + 1) % inboxes.len();
-        let load = |at: usize| inboxes[at].connections.load(Ordering::Relaxed);
-        let chosen = if load(second) < load(first) { second } else { first };
         self.context.state.open.fetch_add(1, Ordering::Relaxed);
-        inboxes[chosen].connections.fetch_add(1, Ordering::Relaxed);
-        inboxes[chosen].push(Post::Open(Box::new(opening)));
+        self.context.inboxes[self.context.place()].push(Post::Open(Box::new(opening)));
     }
 
     /// Closes every connection, the last by `until`.

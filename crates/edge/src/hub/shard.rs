@@ -11,6 +11,8 @@ use mio::{Events, Interest as Readiness, Poll, Token};
 use prometheus::local::LocalHistogram;
 use slab::Slab;
 
+use super::callers::{Arrival, Callers, caller_of};
+use super::doors::Doors;
 use super::feed::FeedDriver;
 use super::flush::Rings;
 use super::inbox::{Opening, Post};
@@ -41,6 +43,8 @@ pub(super) struct Shard {
     pub(super) inbox: Arc<Inbox>,
     pub(super) poll: Poll,
     pub(super) connections: Slab<Connection>,
+    pub(super) callers: Callers,
+    pub(super) doors: Doors,
     pub(super) members: Members,
     pub(super) link_up: bool,
     /// On shard 0: what the node wants, and the feed that is told.
@@ -82,7 +86,13 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(context: Arc<Context>, index: usize, poll: Poll, feed: Option<Box<dyn Feed>>) -> Self {
+    pub(super) fn new(
+        context: Arc<Context>,
+        index: usize,
+        poll: Poll,
+        feed: Option<Box<dyn Feed>>,
+        doors: Doors,
+    ) -> Self {
         let now = Instant::now();
         let timing = &context.config.timing;
         let shortest = timing.ping_interval.min(timing.ping_timeout);
@@ -93,6 +103,8 @@ impl Shard {
             index,
             poll,
             connections: Slab::new(),
+            callers: Callers::default(),
+            doors,
             members: Members::new(context.config.namespaces.iter().map(|(id, _)| id)),
             link_up: false,
             interest,
@@ -152,9 +164,14 @@ impl Shard {
                             feed.ready = true;
                         }
                     }
-                    Token(slot) => self.socket_event(slot as u32, event),
+                    Token(token) if self.doors.note(token) => {}
+                    Token(token) => match caller_of(token) {
+                        Some(key) => self.caller_event(key),
+                        None => self.socket_event(token as u32, event),
+                    },
                 }
             }
+            self.accept();
             self.take_posts();
             self.read_on();
             self.feed_turn();
@@ -177,6 +194,8 @@ impl Shard {
         let leaving = self.leaving.as_ref().map(|_| self.now + LEAVING_STEP);
         let deadlines = [
             self.wheel.next(),
+            self.callers.next(),
+            self.doors.next(self.now),
             self.due.front().map(|due| due.0),
             self.interest.as_ref().and_then(Interest::next),
             feed.and_then(|feed| feed.deadline),
@@ -217,7 +236,14 @@ impl Shard {
                     self.posts.push_front(post);
                     return;
                 }
-                Post::Open(opening) => self.open(*opening),
+                Post::Call(socket, permit) => self.call(socket, permit),
+                Post::Open(opening) => {
+                    let Opening { socket, early, machine, permit } = *opening;
+                    self.open(
+                        Arrival { socket, watched: false, machine, permit, answer: Vec::new() },
+                        &early,
+                    );
+                }
                 Post::Deliver(shared) => {
                     self.deliver_shared(&shared);
                     self.rings.took(shared.since, 1, shared.publication.data.len());
@@ -238,15 +264,21 @@ impl Shard {
         }
     }
 
-    fn open(&mut self, opening: Opening) {
-        let Opening { socket, early, machine, permit } = opening;
+    /// Takes a connection whose handshake is through but for `answer`, which goes out with the first frame.
+    pub(super) fn open(&mut self, arrival: Arrival, early: &[u8]) {
+        let Arrival { mut socket, watched, machine, permit, answer } = arrival;
         let kind = machine.kind();
         self.counters.opened(kind);
-        let mut socket = mio::net::TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
-        let slot = entry.key();
+        let token = Token(entry.key());
         let readiness = Readiness::READABLE | Readiness::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut socket, Token(slot), readiness) {
+        let registry = self.poll.registry();
+        let registered = if watched {
+            registry.reregister(&mut socket, token, readiness)
+        } else {
+            registry.register(&mut socket, token, readiness)
+        };
+        if let Err(error) = registered {
             tracing::warn!(%error, "a socket could not be watched");
             self.counters.closed(kind, Disconnect::WriteError);
             self.count_closed();
@@ -270,8 +302,11 @@ impl Shard {
             stamp: 0,
             _permit: permit,
         });
-        let slot = slot as u32;
-        let first = self.first_frame(kind);
+        let slot = token.0 as u32;
+        let mut first = self.first_frame(kind);
+        if !answer.is_empty() {
+            first = Frame::from_wire([answer.as_slice(), first.bytes()].concat());
+        }
         self.send(slot, first);
         if kind == Kind::PlainJson {
             self.enter(slot, NamespaceId::MAIN);

@@ -27,6 +27,7 @@ impl Shard {
         let now = self.now;
         self.expire_steps(now);
         self.expire_interest(now);
+        self.expire_callers(now);
         self.sweep_blocked();
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now, &mut fired);
