@@ -224,7 +224,7 @@ mod tests {
     fn options_reach_the_order() {
         let matches = command()
             .try_get_matches_from(
-                "loadtest run f1 idle --peers floor,nchan --connections 50 --rate 7 --max-ratio f1:nchan/floor=2"
+                "loadtest run f1 idle --peers floor,nchan --connections 50 --rate 7 --max-ratio f1:nchan/floor=2 --min-ratio f8:nchan.deliveries_per_s=4"
                     .split(' '),
             )
             .unwrap();
@@ -233,7 +233,11 @@ mod tests {
         assert_eq!(order.peers, Some(vec![PeerKind::Floor, PeerKind::Nchan]));
         assert_eq!(order.scenarios[0].connections, 50);
         assert_eq!(order.scenarios[0].load, Load::Paced { per_second: 7 });
-        assert_eq!(order.limits, [Limit::parse_ratio("f1:nchan/floor=2", Side::AtMost).unwrap()]);
+        let limits = [
+            Limit::parse_ratio("f1:nchan/floor=2", Side::AtMost),
+            Limit::parse_ratio("f8:nchan.deliveries_per_s=4", Side::AtLeast),
+        ];
+        assert_eq!(order.limits, limits.map(Result::unwrap));
         assert!(command().try_get_matches_from(["loadtest", "run", "f9"]).is_err());
     }
 }

@@ -121,7 +121,8 @@ fn tell(all: &[Results], judgements: &[Judgement]) -> bool {
     for judgement in judgements {
         let measured = judgement.measured.map_or("not measured".into(), text::number_text);
         let verdict = judgement.outcome.word();
-        println!("{verdict}: {} for {}: {measured}", judgement.limit, judgement.peer.name());
+        let Judgement { limit, scenario, peer, .. } = judgement;
+        println!("{verdict}: {limit} for {} in {scenario}: {measured}", peer.name());
     }
     let rounds: usize = all.iter().map(|results| results.rounds.len()).sum();
     let torn: Vec<String> = all

@@ -101,10 +101,24 @@ fn spread_text(spread: Spread) -> String {
 /// Three digits are what such measurements hold.
 pub(crate) fn number_text(value: f64) -> String {
     match value.abs() {
+        10_000.0.. => grouped(&format!("{value:.0}")),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
+}
+
+/// With a comma between thousands.
+fn grouped(digits: &str) -> String {
+    let mut out = String::new();
+    for (index, digit) in digits.char_indices() {
+        let rest = digits.len() - index;
+        if rest.is_multiple_of(3) && out.ends_with(|c: char| c.is_ascii_digit()) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -122,5 +136,15 @@ mod tests {
         assert!(text.contains("÷ nchan") && text.contains("0.50"), "every base has its row: {text}");
         assert!(!text.contains("p99 ms"), "figures without values have none: {text}");
         assert!(text.contains("nchan: 7 lost, 0 duplicated, 0 out of order"), "{text}");
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_measurements_hold() {
+        let cases = [(0.1234, "0.12"), (12.34, "12.3"), (1234.5, "1234"), (45_678.9, "45,679")];
+        for (value, text) in cases {
+            assert_eq!(number_text(value), text);
+        }
+        assert_eq!(number_text(1_234_567.0), "1,234,567");
+        assert_eq!(number_text(-234_567.0), "-234,567");
     }
 }

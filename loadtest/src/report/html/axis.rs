@@ -9,8 +9,10 @@ use crate::report::text::number_text;
 /// A kind of axis. Charts are drawn in places; values become places here.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Scale {
-    /// From zero.
+    /// From zero, with room above.
     Linear,
+    /// From zero to the last.
+    Time,
     /// Decades.
     Log,
     /// Of quantiles: each step is a tenth of the rest, 0, 0.9, 0.99, …
@@ -32,7 +34,7 @@ impl Scale {
     /// `None`: not on this axis.
     pub(super) fn place(self, value: f64) -> Option<f64> {
         match self {
-            Self::Linear => value.is_finite().then_some(value),
+            Self::Linear | Self::Time => value.is_finite().then_some(value),
             Self::Log => (value > 0.0).then(|| value.log10()),
             Self::Nines => (value < 1.0).then(|| -(1.0 - value).log10()),
         }
@@ -41,7 +43,7 @@ impl Scale {
     /// What stands at a tick.
     pub(super) fn label(self, place: f64) -> String {
         match self {
-            Self::Linear => tick_text(place),
+            Self::Linear | Self::Time => tick_text(place),
             Self::Log => tick_text(10_f64.powf(place)),
             Self::Nines if place < 0.5 => "p0".into(),
             Self::Nines => {
@@ -65,7 +67,8 @@ impl Axis {
         let least = places.iter().copied().fold(most, f64::min);
         let range = match scale {
             Scale::Linear if most > 0.0 => 0.0..most * 1.08,
-            Scale::Linear => 0.0..1.0,
+            Scale::Time if most > 0.0 => 0.0..most * 1.001,
+            Scale::Linear | Scale::Time => 0.0..1.0,
             // At least half a decade, or noise fills the chart.
             Scale::Log => {
                 let middle = f64::midpoint(least, most);
@@ -107,8 +110,8 @@ fn ticks(scale: Scale, range: &Range<f64>) -> Vec<f64> {
     let within = |place: &f64| range.contains(place);
     let decades = (range.start.floor() as i32)..=(range.end.ceil() as i32);
     match scale {
-        Scale::Linear => {
-            let step = nice_step(range.end / 5.0);
+        Scale::Linear | Scale::Time => {
+            let step = nice_step(range.end / 7.0);
             (0..=20).map(|number| f64::from(number) * step).filter(within).collect()
         }
         Scale::Log if range.end - range.start > 2.5 => decades.map(f64::from).filter(within).collect(),
@@ -134,7 +137,7 @@ fn nice_step(least: f64) -> f64 {
 fn tick_text(value: f64) -> String {
     match value.abs() {
         1_000_000.0.. => format!("{} M", trimmed(value / 1e6)),
-        10_000.0.. => format!("{} k", trimmed(value / 1e3)),
+        1_000.0.. => format!("{} k", trimmed(value / 1e3)),
         _ => trimmed(value),
     }
 }
@@ -161,7 +164,8 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_within() {
-        assert_eq!(labels(Scale::Linear, &[3.0, 0.95]), ["0", "1", "2", "3"]);
+        assert_eq!(labels(Scale::Time, &[12.0]), ["0", "2", "4", "6", "8", "10", "12"]);
+        assert_eq!(labels(Scale::Linear, &[3.0, 0.95]), ["0", "0.5", "1", "1.5", "2", "2.5", "3"]);
         assert_eq!(labels(Scale::Linear, &[41_000.0]), ["0", "10 k", "20 k", "30 k", "40 k"]);
         assert_eq!(labels(Scale::Log, &[0.3, 7.0]), ["0.5", "1", "2", "5"]);
         assert_eq!(labels(Scale::Log, &[0.06, 80.0]), ["0.1", "1", "10"]);

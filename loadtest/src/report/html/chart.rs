@@ -12,7 +12,8 @@ use crate::report::text::number_text;
 
 /// Pixels of drawing per pixel of the page.
 const FINE: i32 = 2;
-const WIDTH: i32 = 560 * FINE;
+const BARS_WIDTH: i32 = 370 * FINE;
+const LINES_WIDTH: i32 = 560 * FINE;
 const LINES_HEIGHT: i32 = 250 * FINE;
 /// Of a font, in the library's way of counting (1.24 × the page's).
 const FONT: f64 = 15.0 * FINE as f64;
@@ -50,19 +51,19 @@ pub(super) fn lines(frame: &Frame, lines: &[Line]) -> Option<String> {
     let points = || lines.iter().flat_map(|line| line.points.iter().copied().flatten());
     let across = Axis::fit(frame.across.0, frame.across.1, points().map(|point| point.0))?;
     let up = Axis::fit(frame.up.0, frame.up.1, points().map(|point| point.1))?;
-    Some(drawn(LINES_HEIGHT, |area| draw_lines(area, &across, &up, frame, lines)))
+    Some(drawn((LINES_WIDTH, LINES_HEIGHT), |area| draw_lines(area, &across, &up, frame, lines)))
 }
 
 /// Bars that lie, one below the other; nothing of none.
 pub(super) fn bars(bars: &[Bar<'_>]) -> Option<String> {
     let most = bars.iter().map(|bar| bar.range.max).reduce(f64::max)?;
-    let height = (bars.len() as i32 * 30 + 6) * FINE;
-    Some(drawn(height, |area| draw_bars(area, bars, if most > 0.0 { most } else { 1.0 })))
+    let height = (bars.len() as i32 * 28 + 6) * FINE;
+    Some(drawn((BARS_WIDTH, height), |area| draw_bars(area, bars, if most > 0.0 { most } else { 1.0 })))
 }
 
-fn drawn(height: i32, draw: impl FnOnce(&Area<'_>) -> Result<(), DrawingError>) -> String {
+fn drawn((width, height): (i32, i32), draw: impl FnOnce(&Area<'_>) -> Result<(), DrawingError>) -> String {
     let mut svg = String::new();
-    let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
+    let area = SVGBackend::with_string(&mut svg, (width as u32, height as u32)).into_drawing_area();
     draw(&area).and_then(|()| area.present()).expect("a String takes every drawing");
     drop(area);
     embedded(&svg)
@@ -79,7 +80,7 @@ fn embedded(svg: &str) -> String {
 }
 
 fn font(shade: Shade) -> TextStyle<'static> {
-    let mut style = ("sans-serif", FONT).into_text_style(&(WIDTH as u32, WIDTH as u32));
+    let mut style = ("sans-serif", FONT).into_text_style(&(LINES_WIDTH as u32, LINES_HEIGHT as u32));
     style.color = shade.light().to_backend_color();
     style
 }
@@ -93,7 +94,7 @@ fn draw_lines(
 ) -> Result<(), DrawingError> {
     let mut chart = ChartBuilder::on(area)
         .margin(8 * FINE)
-        .margin_right(16 * FINE)
+        .margin_right(30 * FINE)
         .x_label_area_size(38 * FINE)
         .y_label_area_size(56 * FINE)
         .build_cartesian_2d(across.clone(), up.clone())?;
@@ -126,11 +127,11 @@ fn draw_lines(
 }
 
 fn draw_bars(area: &Area<'_>, bars: &[Bar<'_>], most: f64) -> Result<(), DrawingError> {
-    let (left, right) = (130 * FINE, WIDTH - 70 * FINE);
+    let (left, right) = (112 * FINE, BARS_WIDTH - 66 * FINE);
     let place = |value: f64| left + (f64::from(right - left) * value / most) as i32;
     let text = |side| font(INK).pos(Pos::new(side, VPos::Center));
     for (index, bar) in bars.iter().enumerate() {
-        let middle = (index as i32 * 30 + 18) * FINE;
+        let middle = (index as i32 * 28 + 18) * FINE;
         let (shade, Range { median, min, max }) = (bar.shade.light(), bar.range);
         let corners = [(left, middle - 9 * FINE), (place(median), middle + 9 * FINE)];
         area.draw(&Text::new(bar.name, (left - 8 * FINE, middle), text(HPos::Right)))?;

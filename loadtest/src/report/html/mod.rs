@@ -16,6 +16,7 @@ use super::document::{Document, FigureName, Machine, Outcome, PeerReport, Range,
 use super::json;
 use super::text::number_text;
 use palette::Shade;
+use plots::Plot;
 
 /// Figures beside the headline whose ratios the table tells.
 const COMPARED: [&str; 2] = ["deliveries_per_s", "p99_ms"];
@@ -117,8 +118,8 @@ fn section(document: &Document, scenario: &ScenarioReport) -> Markup {
             h2 { (scenario.name) }
             p { (scenario.about) }
             p.soft {
-                (scenario.connections) " connections, " (scenario.rooms) " rooms, " (scenario.seconds)
-                " s measured per round"
+                "connections: " (scenario.connections) ", rooms: "
+                (scenario.rooms) ", measured per round: " (scenario.seconds) " s"
             }
             ul.legend {
                 @for (index, peer) in scenario.peers.iter().enumerate() {
@@ -129,16 +130,19 @@ fn section(document: &Document, scenario: &ScenarioReport) -> Markup {
                 }
             }
             (remarks(scenario))
-            div.charts {
-                @for plot in plots::all(document, scenario) {
-                    figure {
-                        h3 { (plot.title) @if let Some(note) = plot.note { " " small { (note) } } }
-                        (PreEscaped(plot.svg))
-                    }
-                }
-            }
+            div.bars { @for plot in plots::sums(document, scenario) { (chart(&plot)) } }
+            div.lines { @for plot in plots::courses(scenario) { (chart(&plot)) } }
             (figures(document, scenario))
             @if !of_here.is_empty() { (limits(&of_here)) }
+        }
+    }
+}
+
+fn chart(plot: &Plot) -> Markup {
+    html! {
+        figure {
+            h3 { (plot.title) @if let Some(note) = plot.note { " " small { (note) } } }
+            (PreEscaped(&plot.svg))
         }
     }
 }

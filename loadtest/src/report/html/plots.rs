@@ -3,12 +3,12 @@
 use super::axis::Scale;
 use super::chart::{Bar, Frame, Line, bars, lines};
 use super::palette::Shade;
-use crate::report::document::{Document, PeerReport, ScenarioReport, Slice};
+use crate::report::document::{Document, FigureName, PeerReport, ScenarioReport, Slice};
 
 /// Figures that get no bars of their own: the percentile curve and the table tell them.
 const WITHOUT_BARS: [&str; 6] =
     ["p90_ms", "p999_ms", "p9999_ms", "max_ms", "generator_busy", "foreign_cores"];
-const SECONDS: (&str, Scale) = ("seconds of load", Scale::Linear);
+const SECONDS: (&str, Scale) = ("seconds of load", Scale::Time);
 
 /// A chart in its place.
 #[derive(Debug)]
@@ -76,29 +76,31 @@ const OVER_TIME: [OverTime; 6] = [
     },
 ];
 
-/// All charts that have something to show: bars, the percentile curve, then those over time.
-pub(super) fn all(document: &Document, scenario: &ScenarioReport) -> Vec<Plot> {
-    let shown = |key: &String| !WITHOUT_BARS.contains(&key.as_str());
-    let (headline, others): (Vec<_>, Vec<_>) = document
+/// Bars of the headline figure, then of the others.
+pub(super) fn sums(document: &Document, scenario: &ScenarioReport) -> Vec<Plot> {
+    let is_headline = |figure: &&FigureName| figure.key == scenario.headline;
+    let others = document
         .figures
         .iter()
-        .filter(|figure| figure.key == scenario.headline || shown(&figure.key))
-        .partition(|figure| figure.key == scenario.headline);
-    let mut plots = Vec::new();
-    for figure in headline.into_iter().chain(others) {
+        .filter(|figure| figure.key != scenario.headline && !WITHOUT_BARS.contains(&figure.key.as_str()));
+    let plot = |figure: &FigureName| {
+        let svg = bars(&bars_of(scenario, &figure.key))?;
         let note = (figure.key == scenario.headline).then_some("what peers are compared by");
-        let svg = bars(&bars_of(scenario, &figure.key));
-        plots.extend(svg.map(|svg| Plot { title: figure.heading.clone(), note, svg }));
-    }
-    plots.extend(percentiles(scenario));
-    let parts = rounds(scenario);
-    for OverTime { title, note, up, value, lesser } in OVER_TIME {
-        let frame = Frame { across: SECONDS, up, parts: parts[1..parts.len() - 1].to_vec() };
-        let thin = lesser.map(|value| timelines(scenario, &parts, value, true));
-        let all = [thin.unwrap_or_default(), timelines(scenario, &parts, value, false)].concat();
-        plots.extend(lines(&frame, &all).map(|svg| Plot { title: title.into(), note, svg }));
-    }
-    plots
+        Some(Plot { title: figure.heading.clone(), note, svg })
+    };
+    document.figures.iter().filter(is_headline).chain(others).filter_map(plot).collect()
+}
+
+/// The percentile curve and charts over time, those that have something to show.
+pub(super) fn courses(scenario: &ScenarioReport) -> Vec<Plot> {
+    let begins = rounds(scenario);
+    let over_time = |OverTime { title, note, up, value, lesser }: OverTime| {
+        let frame = Frame { across: SECONDS, up, parts: begins[1..begins.len() - 1].to_vec() };
+        let thin = lesser.map(|value| timelines(scenario, &begins, value, true));
+        let all = [thin.unwrap_or_default(), timelines(scenario, &begins, value, false)].concat();
+        Some(Plot { title: title.into(), note, svg: lines(&frame, &all)? })
+    };
+    percentiles(scenario).into_iter().chain(OVER_TIME.into_iter().filter_map(over_time)).collect()
 }
 
 fn bars_of<'a>(scenario: &'a ScenarioReport, key: &str) -> Vec<Bar<'a>> {
