@@ -206,6 +206,8 @@ mod tests {
         assert_eq!(judged(limit("nchan/deliveries_per_s=200"), &results), Outcome::GeneratorBound);
         assert_eq!(judged(limit("nchan/deliveries_per_s=100"), &results), Outcome::Held);
         assert_eq!(judged(limit("floor/deliveries_per_s=200"), &results), Outcome::Missed);
+        let most = Limit::parse_figure("nchan/deliveries_per_s=50", AtMost);
+        assert_eq!(judged(most, &results), Outcome::Missed, "too much is nobody's excuse");
         assert_eq!(judged(limit("nchan/cpu_us_per_delivery=900"), &results), Outcome::Missed);
     }
 
