@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::measure::Manner;
 use crate::peers::{PeerKind, Setup};
+use crate::report::document::Side;
 use crate::report::limits::Limit;
 use crate::run::Order;
 use crate::scenario::{Load, SCENARIOS, Scenario};
@@ -18,6 +19,11 @@ use crate::stamp::MIN_SIZE;
 #[derive(Debug)]
 pub(crate) enum Task {
     Run(Order),
+    /// Make the page from a JSON report.
+    Report {
+        json: PathBuf,
+        html: PathBuf,
+    },
     /// Be the floor.
     Floor {
         members: SocketAddr,
@@ -31,6 +37,10 @@ pub(crate) fn parse() -> Task {
         Some(("floor", matches)) => {
             Task::Floor { members: *required(matches, "listen"), orders: *required(matches, "orders") }
         }
+        Some(("report", matches)) => Task::Report {
+            json: required::<PathBuf>(matches, "report").clone(),
+            html: required::<PathBuf>(matches, "html").clone(),
+        },
         Some(("all", matches)) => Task::Run(order(matches, SCENARIOS)),
         Some((_, matches)) => {
             let names: Vec<&String> = matches.get_many("scenario").into_iter().flatten().collect();
@@ -61,7 +71,8 @@ fn order(matches: &ArgMatches, scenarios: &[Scenario]) -> Order {
             fanfare_arguments: arguments.cloned().collect(),
         },
         json: matches.get_one("json").cloned(),
-        limits: [many("max-ratio"), many("max")].concat(),
+        html: matches.get_one("html").cloned(),
+        limits: ["max-ratio", "min-ratio", "max", "min"].map(many).concat(),
     }
 }
 
@@ -104,6 +115,14 @@ fn command() -> Command {
         )
         .subcommand(Command::new("all").about("Runs every scenario").args(run_arguments()))
         .subcommand(
+            Command::new("report")
+                .about("Makes the page from a JSON report again")
+                .arg(
+                    Arg::new("report").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)),
+                )
+                .arg(html().required(true)),
+        )
+        .subcommand(
             Command::new("floor")
                 .about("Is the floor: a bare loop of send() (started by the other commands)")
                 .arg(address("listen", "Where members connect"))
@@ -121,7 +140,6 @@ fn address(name: &'static str, help: &'static str) -> Arg {
 }
 
 fn run_arguments() -> Vec<Arg> {
-    let limits = "of the median; the exit code is 1 beyond it. Without PEER: every fanfare peer";
     vec![
         option("peers", "NAMES", "Peers to measure, with commas; default: all that are installed")
             .value_delimiter(',')
@@ -148,13 +166,41 @@ fn run_arguments() -> Vec<Arg> {
             .value_parser(value_parser!(PathBuf)),
         repeated("fanfare-arg", "ARG", "One more argument for fanfare serve").allow_hyphen_values(true),
         option("json", "FILE", "Write the report there").value_parser(value_parser!(PathBuf)),
-        repeated("max-ratio", "[SCENARIO:][PEER/]BASE=MAX", "Limit of the headline figure's ratio to a peer")
-            .value_parser(ValueParser::new(Limit::parse_ratio))
-            .long_help(format!("Limit of the headline figure's ratio to peer BASE, {limits}")),
-        repeated("max", "[SCENARIO:][PEER/]FIGURE=MAX", "Limit of a figure, by its name in the JSON report")
-            .value_parser(ValueParser::new(Limit::parse_figure))
-            .long_help(format!("Limit of a figure, by its name in the JSON report, {limits}")),
+        html(),
+        limit(
+            "max-ratio",
+            RATIO,
+            "Most that a figure's ratio to a peer may be",
+            Limit::parse_ratio,
+            Side::AtMost,
+        ),
+        limit("min-ratio", RATIO, "Least that it may be", Limit::parse_ratio, Side::AtLeast),
+        limit("max", FIGURE, "Most that a figure may be", Limit::parse_figure, Side::AtMost),
+        limit("min", FIGURE, "Least that a figure may be", Limit::parse_figure, Side::AtLeast),
     ]
+}
+
+/// How limits are written.
+const RATIO: &str = "[SCENARIO:][PEER/]BASE[.FIGURE]=NUMBER";
+const FIGURE: &str = "[SCENARIO:][PEER/]FIGURE=NUMBER";
+
+fn html() -> Arg {
+    option("html", "FILE", "Write a page with charts there").value_parser(value_parser!(PathBuf))
+}
+
+fn limit(
+    name: &'static str,
+    form: &'static str,
+    help: &'static str,
+    parse: fn(&str, Side) -> Result<Limit, String>,
+    side: Side,
+) -> Arg {
+    let long = "It is the median that counts, and the exit code is 1 beyond the limit. Without PEER it is for \
+                every fanfare peer; FIGURE is a name from the JSON report, in a ratio the scenario's headline \
+                unless named. A rate below its least is excused where the generator was the slower side.";
+    repeated(name, form, help)
+        .value_parser(ValueParser::new(move |text: &str| parse(text, side)))
+        .long_help(format!("{help}. {long}"))
 }
 
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -178,7 +224,7 @@ mod tests {
     fn options_reach_the_order() {
         let matches = command()
             .try_get_matches_from(
-                "loadtest run f1 idle --peers floor,nchan --connections 50 --rate 7 --max-ratio f1:nchan/floor=2"
+                "loadtest run f1 idle --peers floor,nchan --connections 50 --rate 7 --max-ratio f1:nchan/floor=2 --min-ratio f8:nchan.deliveries_per_s=4"
                     .split(' '),
             )
             .unwrap();
@@ -187,7 +233,11 @@ mod tests {
         assert_eq!(order.peers, Some(vec![PeerKind::Floor, PeerKind::Nchan]));
         assert_eq!(order.scenarios[0].connections, 50);
         assert_eq!(order.scenarios[0].load, Load::Paced { per_second: 7 });
-        assert_eq!(order.limits, [Limit::parse_ratio("f1:nchan/floor=2").unwrap()]);
+        let limits = [
+            Limit::parse_ratio("f1:nchan/floor=2", Side::AtMost),
+            Limit::parse_ratio("f8:nchan.deliveries_per_s=4", Side::AtLeast),
+        ];
+        assert_eq!(order.limits, limits.map(Result::unwrap));
         assert!(command().try_get_matches_from(["loadtest", "run", "f9"]).is_err());
     }
 }

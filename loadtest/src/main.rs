@@ -16,6 +16,7 @@ mod report;
 mod run;
 mod scenario;
 mod stamp;
+mod timeline;
 mod traffic;
 mod websocket;
 
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let result = match cli::parse() {
         cli::Task::Run(order) => run::run(&order),
+        cli::Task::Report { json, html } => report::html::again(&json, &html).map(|()| ExitCode::SUCCESS),
         cli::Task::Floor { members, orders } => floor::serve(members, orders).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -10,6 +10,7 @@ use crate::peers::{Peer, PeerKind};
 use crate::process::{cpu_ns, machine_busy_ns, settled_rss_kib, thread_cpu_ns};
 use crate::publish::Answers;
 use crate::scenario::{Figure, Load, Scenario};
+use crate::timeline::Moment;
 use crate::traffic::Traffic;
 
 /// A generator this busy measures itself.
@@ -42,6 +43,7 @@ pub(crate) struct Round {
     pub(crate) invalid: Option<&'static str>,
     /// The generator was the slower side of a closed loop: the rate is its own, CPU per delivery holds.
     pub(crate) generator_bound: bool,
+    pub(crate) timeline: Vec<Moment>,
 }
 
 impl Round {
@@ -228,7 +230,17 @@ fn finish(
         figures.extend(quantiles(latency));
     }
     let peer = peer.kind;
-    Round { peer, figures, latency, tally, faults, answers, invalid: None, generator_bound: false }
+    Round {
+        peer,
+        figures,
+        latency,
+        tally,
+        faults,
+        answers,
+        invalid: None,
+        generator_bound: false,
+        timeline: Vec::new(),
+    }
 }
 
 /// The latency figures of a histogram, in milliseconds.

@@ -9,7 +9,7 @@ use crate::measure::{Manner, round};
 use crate::peers::{Peer, PeerKind, Setup};
 use crate::process::raise_open_files;
 use crate::report::limits::{Judgement, Limit};
-use crate::report::{Results, json, text};
+use crate::report::{Results, gather, html, json, text};
 use crate::scenario::{Load, Scenario};
 
 /// What a run was asked for.
@@ -23,6 +23,7 @@ pub(crate) struct Order {
     pub(crate) manner: Manner,
     pub(crate) setup: Setup,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
     pub(crate) limits: Vec<Limit>,
 }
 
@@ -33,6 +34,7 @@ const SPARE_FILES: u64 = 64;
 pub(crate) fn run(order: &Order) -> anyhow::Result<ExitCode> {
     let files = raise_open_files().context("raising the limit of open files")?;
     let peers = available(order)?;
+    let started = gather::Started::now();
     let mut all = Vec::new();
     let mut rounds_so_far = 0;
     for scenario in &order.scenarios {
@@ -46,9 +48,14 @@ pub(crate) fn run(order: &Order) -> anyhow::Result<ExitCode> {
     let judgements: Vec<Judgement> =
         all.iter().flat_map(|results| order.limits.iter().flat_map(|limit| limit.judge(results))).collect();
     let ok = tell(&all, &judgements);
-    if let Some(path) = &order.json {
-        let document = serde_json::to_string_pretty(&json::document(&all, &judgements, ok))?;
-        std::fs::write(path, document + "\n").with_context(|| format!("writing {}", path.display()))?;
+    if order.json.is_some() || order.html.is_some() {
+        let document = gather::document(started.finish(order, &peers), &all, &judgements, ok);
+        if let Some(path) = &order.json {
+            json::write(&document, path)?;
+        }
+        if let Some(path) = &order.html {
+            html::write(&document, path)?;
+        }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -113,8 +120,9 @@ fn suits(peer: PeerKind, scenario: Scenario) -> bool {
 fn tell(all: &[Results], judgements: &[Judgement]) -> bool {
     for judgement in judgements {
         let measured = judgement.measured.map_or("not measured".into(), text::number_text);
-        let verdict = if judgement.holds() { "holds" } else { "MISSED" };
-        println!("{verdict}: {} for {}: {measured}", judgement.limit, judgement.peer.name());
+        let verdict = judgement.outcome.word();
+        let Judgement { limit, scenario, peer, .. } = judgement;
+        println!("{verdict}: {limit} for {} in {scenario}: {measured}", peer.name());
     }
     let rounds: usize = all.iter().map(|results| results.rounds.len()).sum();
     let torn: Vec<String> = all

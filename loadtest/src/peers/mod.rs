@@ -4,6 +4,7 @@ mod child;
 mod fanfare;
 mod floor;
 mod nchan;
+mod version;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;

@@ -1,105 +1,73 @@
-//! The report for machines. A change that breaks readers raises [`SCHEMA_VERSION`].
+//! The report for machines: `report.schema.json` says what is in it.
 
 use std::fs;
+use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use anyhow::{Context, bail};
+use serde::Deserialize;
 
-use super::limits::Judgement;
-use super::{Results, Spread};
-use crate::measure::Round;
-use crate::peers::PeerKind;
-use crate::scenario::Figure;
+use super::document::{Document, SCHEMA_VERSION};
 
-/// Version of the document's shape.
-pub(crate) const SCHEMA_VERSION: u32 = 1;
-
-/// The whole run. Figures are named with their units; a summary's latencies are those of the deliveries of
-/// all its rounds together.
-pub(crate) fn document(all: &[Results], judgements: &[Judgement], ok: bool) -> Value {
-    json!({
-        "schema_version": SCHEMA_VERSION,
-        "ok": ok,
-        "machine": machine(),
-        "scenarios": all.iter().map(scenario).collect::<Vec<_>>(),
-        "limits": judgements.iter().map(judgement).collect::<Vec<_>>(),
-    })
+/// Writes a report.
+pub(crate) fn write(document: &Document, path: &Path) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(document)? + "\n";
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
-fn machine() -> Value {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    json!({ "cores": cores, "kernel": kernel.trim() })
+/// Reads a report back. Fails where it is none, or one of another version.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Document> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    parse(&text).with_context(|| path.display().to_string())
 }
 
-fn scenario(results: &Results) -> Value {
-    let scenario = &results.scenario;
-    json!({
-        "name": scenario.name,
-        "about": scenario.about,
-        "rooms": scenario.rooms,
-        "connections": scenario.connections,
-        "seconds": scenario.seconds,
-        "headline": scenario.headline().key(),
-        "peers": results.peers.iter().map(|kind| peer(results, *kind)).collect::<Vec<_>>(),
-    })
-}
-
-fn peer(results: &Results, kind: PeerKind) -> Value {
-    let mut figures = Map::new();
-    for figure in Figure::ALL {
-        if let Some(found) = results.figure(kind, figure) {
-            figures.insert(figure.key().into(), spread(found));
-        }
+fn parse(text: &str) -> anyhow::Result<Document> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema_version: u32,
     }
-    let mut ratios = Map::new();
-    for base in results.peers.iter().filter(|base| **base != kind) {
-        if let Some(found) = results.ratio(kind, *base) {
-            ratios.insert(base.name().into(), spread(found));
-        }
+    let Version { schema_version } = serde_json::from_str(text).context("not a report")?;
+    if schema_version != SCHEMA_VERSION {
+        bail!("a report of schema version {schema_version}; this program reads version {SCHEMA_VERSION}");
     }
-    json!({
-        "name": kind.name(),
-        "figures": figures,
-        "ratios": ratios,
-        "whole": results.is_whole(kind),
-        "invalid": results.invalid(kind),
-        "generator_bound": results.generator_bound(kind),
-        "rounds": results.rounds_of(kind).map(round).collect::<Vec<_>>(),
-    })
+    serde_json::from_str(text).context("not a report of this version")
 }
 
-fn round(round: &Round) -> Value {
-    let figures: Map<String, Value> =
-        round.figures.iter().map(|(figure, value)| (figure.key().into(), json!(value))).collect();
-    let (tally, faults) = (round.tally, round.faults);
-    json!({
-        "figures": figures,
-        "lost": tally.lost,
-        "duplicated": tally.duplicated,
-        "reordered": tally.reordered,
-        "publications_refused": round.answers.refused,
-        "connections": {
-            "unreachable": faults.unreachable,
-            "refused": faults.refused,
-            "closed": faults.closed,
-            "garbled": faults.garbled,
-            "unanswered": faults.unanswered,
-        },
-        "invalid": round.invalid,
-        "generator_bound": round.generator_bound,
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::gather::tests::document;
 
-fn judgement(judgement: &Judgement) -> Value {
-    json!({
-        "limit": judgement.limit,
-        "peer": judgement.peer.name(),
-        "measured": judgement.measured,
-        "max": judgement.max,
-        "holds": judgement.holds(),
-    })
-}
+    const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/report.schema.json");
 
-fn spread(spread: Spread) -> Value {
-    json!({ "median": spread.median, "min": spread.min, "max": spread.max })
+    #[test]
+    fn a_document_is_read_back_as_it_was() {
+        let document = document();
+        assert_eq!(parse(&serde_json::to_string(&document).unwrap()).unwrap(), document);
+    }
+
+    #[test]
+    fn what_is_no_report_of_this_version_is_refused() {
+        assert!(parse("{}").is_err());
+        let error = parse(r#"{"schema_version": 1, "ok": true}"#).unwrap_err();
+        assert!(error.to_string().contains("version 1"), "{error:#}");
+        let mut text = serde_json::to_value(document()).unwrap();
+        text["surprise"] = true.into();
+        assert!(parse(&text.to_string()).is_err());
+    }
+
+    /// The file is what the types say; `UPDATE=1 cargo test -p loadtest` writes it.
+    #[test]
+    fn the_schema_is_that_of_the_document() {
+        let mut schema = schemars::schema_for!(Document);
+        schema.insert("title".into(), "Report of loadtest".into());
+        let schema = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(SCHEMA, &schema).unwrap();
+        }
+        let written = fs::read_to_string(SCHEMA).unwrap();
+        assert!(
+            schema == written,
+            "loadtest/report.schema.json is out of date: UPDATE=1 cargo test -p loadtest"
+        );
+    }
 }

@@ -1,22 +1,25 @@
 //! Thresholds that decide the exit code.
 
 use super::Results;
+use super::document::{Outcome, Side};
 use crate::peers::PeerKind;
 use crate::scenario::{Figure, Scenario};
 
-/// `[SCENARIO:][PEER/]WHAT=MAX`; without a peer, every fanfare peer.
+/// `[SCENARIO:][PEER/]WHAT=BOUND`; without a peer, every fanfare peer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Limit {
     scenario: Option<String>,
     peer: Option<PeerKind>,
     measure: Measure,
-    max: f64,
+    side: Side,
+    bound: f64,
     text: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Measure {
-    RatioTo(PeerKind),
+    /// Without a figure, the scenario's headline.
+    RatioTo(PeerKind, Option<Figure>),
     Figure(Figure),
 }
 
@@ -24,108 +27,204 @@ enum Measure {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Judgement {
     pub(crate) limit: String,
+    pub(crate) scenario: String,
     pub(crate) peer: PeerKind,
     /// `None`: could not be judged, which is a miss.
     pub(crate) measured: Option<f64>,
-    pub(crate) max: f64,
+    pub(crate) bound: f64,
+    pub(crate) side: Side,
+    pub(crate) outcome: Outcome,
 }
 
 impl Judgement {
     pub(crate) fn holds(&self) -> bool {
-        self.measured.is_some_and(|measured| measured <= self.max)
+        self.outcome.holds()
     }
 }
 
 impl Limit {
-    /// Parses the value of `--max-ratio`, whose WHAT is a peer.
-    pub(crate) fn parse_ratio(text: &str) -> Result<Self, String> {
-        Self::parse(text, |what| {
-            PeerKind::parse(what).map(Measure::RatioTo).ok_or_else(|| format!("no peer is named {what}"))
+    /// Parses the value of `--max-ratio` or `--min-ratio`, whose WHAT is a peer or a peer's figure.
+    pub(crate) fn parse_ratio(text: &str, side: Side) -> Result<Self, String> {
+        Self::parse(text, side, |what| {
+            let (base, figure) = match what.split_once('.') {
+                Some((base, key)) => (base, Some(figure(key)?)),
+                None => (what, None),
+            };
+            Ok(Measure::RatioTo(peer(base)?, figure))
         })
     }
 
-    /// Parses the value of `--max`, whose WHAT is a figure's key.
-    pub(crate) fn parse_figure(text: &str) -> Result<Self, String> {
-        Self::parse(text, |what| {
-            let keys = || Figure::ALL.map(Figure::key).join(", ");
-            Figure::parse(what)
-                .map(Measure::Figure)
-                .ok_or_else(|| format!("no figure is named {what}; there are {}", keys()))
-        })
+    /// Parses the value of `--max` or `--min`, whose WHAT is a figure's key.
+    pub(crate) fn parse_figure(text: &str, side: Side) -> Result<Self, String> {
+        Self::parse(text, side, |what| figure(what).map(Measure::Figure))
     }
 
     /// What this limit says of these results; nothing if it is about another scenario.
     pub(crate) fn judge(&self, results: &Results) -> Vec<Judgement> {
-        if self.scenario.as_ref().is_some_and(|name| name != results.scenario.name) {
+        if self.scenario.as_ref().is_some_and(|name| *name != results.scenario.name) {
             return Vec::new();
         }
         let peers: Vec<PeerKind> = match self.peer {
             Some(peer) => vec![peer],
             None => results.peers.iter().copied().filter(|peer| peer.is_fanfare()).collect(),
         };
-        let judge = |peer| {
-            let spread = match self.measure {
-                Measure::RatioTo(base) => results.ratio(peer, base),
-                Measure::Figure(figure) => results.figure(peer, figure),
-            };
-            let measured = spread.map(|spread| spread.median);
-            Judgement { limit: self.text.clone(), peer, measured, max: self.max }
-        };
-        peers.into_iter().map(judge).collect()
+        peers.into_iter().map(|peer| self.judge_peer(results, peer)).collect()
     }
 
-    fn parse(text: &str, measure: impl Fn(&str) -> Result<Measure, String>) -> Result<Self, String> {
-        let (what, max) = text.split_once('=').ok_or("expected [SCENARIO:][PEER/]WHAT=MAX")?;
-        let max: f64 = max.parse().map_err(|_| format!("{max} is no number"))?;
-        let (scenario, what) = match what.split_once(':') {
+    fn judge_peer(&self, results: &Results, peer: PeerKind) -> Judgement {
+        let (spread, figure) = match self.measure {
+            Measure::RatioTo(base, figure) => {
+                let figure = figure.unwrap_or(results.scenario.headline());
+                (results.ratio(peer, base, figure), figure)
+            }
+            Measure::Figure(figure) => (results.figure(peer, figure), figure),
+        };
+        let measured = spread.map(|spread| spread.median);
+        let within = measured.is_some_and(|measured| match self.side {
+            Side::AtMost => measured <= self.bound,
+            Side::AtLeast => measured >= self.bound,
+        });
+        let generators = measured.is_some()
+            && self.side == Side::AtLeast
+            && figure == Figure::DeliveriesPerSecond
+            && results.generator_bound(peer);
+        let outcome = match (within, generators) {
+            (true, _) => Outcome::Held,
+            (false, true) => Outcome::GeneratorBound,
+            (false, false) => Outcome::Missed,
+        };
+        let (limit, scenario) = (self.text.clone(), results.scenario.name.to_owned());
+        Judgement { limit, scenario, peer, measured, bound: self.bound, side: self.side, outcome }
+    }
+
+    fn parse(
+        text: &str,
+        side: Side,
+        measure: impl Fn(&str) -> Result<Measure, String>,
+    ) -> Result<Self, String> {
+        let (words, bound) = text.split_once('=').ok_or("expected [SCENARIO:][PEER/]WHAT=NUMBER")?;
+        let bound: f64 = bound
+            .parse()
+            .ok()
+            .filter(|bound: &f64| bound.is_finite())
+            .ok_or(format!("{bound} is no number"))?;
+        let (scenario, what) = match words.split_once(':') {
             Some((scenario, what)) => (Some(scenario), what),
-            None => (None, what),
+            None => (None, words),
         };
         if let Some(name) = scenario.filter(|name| Scenario::named(name).is_none()) {
             return Err(format!("no scenario is named {name}"));
         }
-        let (peer, what) = match what.split_once('/') {
-            Some((peer, what)) => {
-                (Some(PeerKind::parse(peer).ok_or_else(|| format!("no peer is named {peer}"))?), what)
-            }
+        let (of, what) = match what.split_once('/') {
+            Some((name, what)) => (Some(peer(name)?), what),
             None => (None, what),
         };
-        let scenario = scenario.map(str::to_owned);
-        Ok(Self { scenario, peer, measure: measure(what)?, max, text: text.into() })
+        let comparison = match side {
+            Side::AtMost => "≤",
+            Side::AtLeast => "≥",
+        };
+        Ok(Self {
+            scenario: scenario.map(str::to_owned),
+            peer: of,
+            measure: measure(what)?,
+            side,
+            bound,
+            text: format!("{words} {comparison} {bound}"),
+        })
     }
+}
+
+fn peer(name: &str) -> Result<PeerKind, String> {
+    PeerKind::parse(name).ok_or_else(|| format!("no peer is named {name}"))
+}
+
+fn figure(key: &str) -> Result<Figure, String> {
+    let keys = || Figure::ALL.map(Figure::key).join(", ");
+    Figure::parse(key).ok_or_else(|| format!("no figure is named {key}; there are {}", keys()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::tests::{results, round};
+    use Side::{AtLeast, AtMost};
 
-    #[test]
-    fn a_limit_is_held_or_missed_by_the_median() {
-        let results = results(vec![
+    fn judged(limit: Result<Limit, String>, results: &Results) -> Outcome {
+        let limit = limit.unwrap();
+        let judged = limit.judge(results);
+        assert_eq!(judged.len(), 1, "{}", limit.text);
+        judged[0].outcome
+    }
+
+    fn four_rounds() -> Results {
+        results(vec![
             round(PeerKind::Floor, 5.0),
             round(PeerKind::Nchan, 6.0),
             round(PeerKind::Floor, 5.0),
             round(PeerKind::Nchan, 8.0),
-        ]);
-        let holds = |text: &str| {
-            let judged = Limit::parse_ratio(text).unwrap().judge(&results);
-            assert_eq!(judged.len(), 1, "{text}");
-            judged[0].holds()
+        ])
+    }
+
+    #[test]
+    fn a_limit_is_held_or_missed_by_the_median() {
+        let results = four_rounds();
+        let outcome = |text: &str, side| judged(Limit::parse_ratio(text, side), &results);
+        assert_eq!(outcome("nchan/floor=1.41", AtMost), Outcome::Held);
+        assert_eq!(outcome("f1:nchan/floor=1.39", AtMost), Outcome::Missed);
+        assert_eq!(outcome("nchan/floor=1.39", AtLeast), Outcome::Held);
+        assert_eq!(outcome("nchan/floor=1.41", AtLeast), Outcome::Missed);
+        assert_eq!(outcome("fanfare-plain/floor=100", AtMost), Outcome::Missed, "not measured is a miss");
+        assert!(Limit::parse_ratio("f8:nchan/floor=1", AtMost).unwrap().judge(&results).is_empty());
+        let figure = |bound, side| {
+            judged(Limit::parse_figure(&format!("nchan/cpu_us_per_delivery={bound}"), side), &results)
         };
-        assert!(holds("nchan/floor=1.41"));
-        assert!(!holds("f1:nchan/floor=1.39"));
-        assert!(!holds("fanfare-plain/floor=100"), "not measured is a miss");
-        assert!(Limit::parse_ratio("f8:nchan/floor=1").unwrap().judge(&results).is_empty());
-        let figure = Limit::parse_figure("nchan/cpu_us_per_delivery=7").unwrap().judge(&results);
-        assert!(figure[0].holds());
+        assert_eq!((figure(7, AtMost), figure(6, AtMost)), (Outcome::Held, Outcome::Missed));
+        assert_eq!((figure(7, AtLeast), figure(8, AtLeast)), (Outcome::Held, Outcome::Missed));
+    }
+
+    #[test]
+    fn a_ratio_may_be_of_another_figure_than_the_headline() {
+        let mut results = four_rounds();
+        for round in &mut results.rounds {
+            let rate = if round.peer == PeerKind::Nchan { 900.0 } else { 300.0 };
+            round.figures.push((Figure::DeliveriesPerSecond, rate));
+        }
+        let outcome = |text: &str, side| judged(Limit::parse_ratio(text, side), &results);
+        assert_eq!(outcome("nchan/floor.deliveries_per_s=3", AtLeast), Outcome::Held);
+        assert_eq!(outcome("f1:nchan/floor.deliveries_per_s=3.1", AtLeast), Outcome::Missed);
+        assert_eq!(outcome("nchan/floor.p99_ms=1", AtMost), Outcome::Missed, "nothing was timed");
+    }
+
+    #[test]
+    fn a_rate_that_was_the_generators_is_told_from_a_servers() {
+        let mut results = four_rounds();
+        for round in &mut results.rounds {
+            round.figures.push((Figure::DeliveriesPerSecond, 100.0));
+            round.generator_bound = round.peer == PeerKind::Nchan;
+        }
+        let limit = |text: &str| Limit::parse_figure(text, AtLeast);
+        assert_eq!(judged(limit("nchan/deliveries_per_s=200"), &results), Outcome::GeneratorBound);
+        assert_eq!(judged(limit("nchan/deliveries_per_s=100"), &results), Outcome::Held);
+        assert_eq!(judged(limit("floor/deliveries_per_s=200"), &results), Outcome::Missed);
+        let most = Limit::parse_figure("nchan/deliveries_per_s=50", AtMost);
+        assert_eq!(judged(most, &results), Outcome::Missed, "too much is nobody's excuse");
+        assert_eq!(judged(limit("nchan/cpu_us_per_delivery=900"), &results), Outcome::Missed);
     }
 
     #[test]
     fn what_means_nothing_is_refused() {
-        for text in ["floor", "floor=x", "flor=1", "f9:floor=1", "me/floor=1"] {
-            assert!(Limit::parse_ratio(text).is_err(), "{text}");
+        for text in [
+            "floor",
+            "floor=x",
+            "floor=NaN",
+            "flor=1",
+            "f9:floor=1",
+            "me/floor=1",
+            "floor.speed=1",
+            "floor.=1",
+        ] {
+            assert!(Limit::parse_ratio(text, AtMost).is_err(), "{text}");
         }
-        assert!(Limit::parse_figure("speed=1").is_err());
+        assert!(Limit::parse_figure("speed=1", AtLeast).is_err());
     }
 }

@@ -1,7 +1,11 @@
 //! What the rounds of a scenario add up to, and how it is told.
 
+pub(crate) mod document;
+pub(crate) mod gather;
+pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod limits;
+mod machine;
 pub(crate) mod text;
 
 use hdrhistogram::Histogram;
@@ -11,6 +15,9 @@ use crate::measure::{Round, quantiles};
 use crate::oracle::Tally;
 use crate::peers::PeerKind;
 use crate::scenario::{Figure, Scenario};
+
+/// The finest step of a latency curve is one of so many.
+const CURVE_PARTS: u64 = 100_000;
 
 /// All rounds of one scenario, in the order in which they ran: each peer once, then each again.
 #[derive(Debug)]
@@ -45,6 +52,11 @@ impl Results {
         self.rounds.iter().filter(move |round| round.peer == peer)
     }
 
+    /// Whom the others are compared with.
+    pub(crate) fn bases(&self) -> impl Iterator<Item = PeerKind> {
+        self.peers.iter().copied().filter(|peer| !peer.is_fanfare())
+    }
+
     /// A figure over a peer's valid rounds. Latencies come from all of them in one histogram: percentiles
     /// have no median.
     pub(crate) fn figure(&self, peer: PeerKind, figure: Figure) -> Option<Spread> {
@@ -57,9 +69,8 @@ impl Results {
         Some(Spread { median, ..of_rounds })
     }
 
-    /// A peer's headline figure by another's, round by round.
-    pub(crate) fn ratio(&self, peer: PeerKind, base: PeerKind) -> Option<Spread> {
-        let figure = self.scenario.headline();
+    /// A peer's figure by another's, round by round.
+    pub(crate) fn ratio(&self, peer: PeerKind, base: PeerKind, figure: Figure) -> Option<Spread> {
         let pairs = self.rounds_of(peer).zip(self.rounds_of(base));
         let valid = pairs.filter(|(round, base)| round.invalid.is_none() && base.invalid.is_none());
         Spread::of(
@@ -102,6 +113,47 @@ impl Results {
         self.tally(peer).is_clean() && self.faults(peer).total() == 0
     }
 
+    /// What is to be known beside the figures.
+    pub(crate) fn remarks(&self, peer: PeerKind) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let (tally, faults) = (self.tally(peer), self.faults(peer));
+        if !tally.is_clean() {
+            remarks.push(format!(
+                "{} lost, {} duplicated, {} out of order",
+                tally.lost, tally.duplicated, tally.reordered
+            ));
+        }
+        if faults.total() > 0 {
+            remarks.push(format!(
+                "{} connections unreachable, {} refused, {} closed, {} garbled, {} unanswered",
+                faults.unreachable, faults.refused, faults.closed, faults.garbled, faults.unanswered
+            ));
+        }
+        match self.refused(peer) {
+            0 => {}
+            refused => remarks.push(format!("{refused} publications refused")),
+        }
+        if let Some(reason) = self.invalid(peer) {
+            remarks.push(format!("result not valid: {reason}"));
+        } else if self.generator_bound(peer) {
+            remarks.push("generator-bound: the rate is the generator's".into());
+        }
+        remarks
+    }
+
+    /// Pairs of a quantile and its latency in milliseconds: nine to each tenth of the rest, from the
+    /// shortest to 0.99999, but none that stands for less than one delivery.
+    pub(crate) fn latency_curve(&self, peer: PeerKind) -> Vec<(f64, f64)> {
+        let Some(latency) = self.latency(peer) else { return Vec::new() };
+        let rest =
+            [10_000, 1_000, 100, 10, 1].into_iter().flat_map(|unit| (2..=10).rev().map(move |n| n * unit));
+        rest.chain([1])
+            .take_while(|rest| rest * latency.len() >= CURVE_PARTS)
+            .map(|rest| (CURVE_PARTS - rest) as f64 / CURVE_PARTS as f64)
+            .map(|quantile| (quantile, latency.value_at_quantile(quantile) as f64 / 1000.0))
+            .collect()
+    }
+
     fn valid(&self, peer: PeerKind) -> impl Iterator<Item = &Round> {
         self.rounds_of(peer).filter(|round| round.invalid.is_none())
     }
@@ -132,6 +184,7 @@ pub(crate) mod tests {
             answers: Answers::default(),
             invalid: None,
             generator_bound: false,
+            timeline: Vec::new(),
         }
     }
 
@@ -155,9 +208,12 @@ pub(crate) mod tests {
             round(Floor, 2.0),
             round(Nchan, 6.0),
         ]);
-        assert_eq!(results.ratio(Nchan, Floor), Some(Spread { median: 3.0, min: 2.0, max: 4.0 }));
+        assert_eq!(
+            results.ratio(Nchan, Floor, Figure::CpuPerDelivery),
+            Some(Spread { median: 3.0, min: 2.0, max: 4.0 })
+        );
         assert_eq!(results.figure(Nchan, Figure::CpuPerDelivery).unwrap().median, 6.0);
-        assert_eq!(results.ratio(Nchan, PeerKind::FanfarePlain), None);
+        assert_eq!(results.ratio(Nchan, PeerKind::FanfarePlain, Figure::CpuPerDelivery), None);
         assert_eq!(results.invalid(Nchan), Some("busy"));
     }
 
@@ -165,5 +221,19 @@ pub(crate) mod tests {
     fn an_even_count_has_a_median_between() {
         assert_eq!(Spread::of(vec![4.0, 1.0, 3.0, 2.0]).unwrap().median, 2.5);
         assert_eq!(Spread::of(vec![f64::NAN]), None);
+    }
+
+    #[test]
+    fn a_latency_curve_is_as_fine_as_its_deliveries() {
+        let mut one = round(PeerKind::Floor, 1.0);
+        let mut histogram = Histogram::new(3).unwrap();
+        (1..=1_000).for_each(|ms| histogram.record(ms * 1_000).unwrap());
+        one.latency = Some(histogram);
+        let results = results(vec![one]);
+        let curve = results.latency_curve(PeerKind::Floor);
+        assert_eq!((curve[0].0, curve[5].0, curve.last().unwrap().0), (0.0, 0.5, 0.999));
+        assert!((curve[5].1 - 500.0).abs() < 1.0, "{curve:?}");
+        assert!(curve.is_sorted());
+        assert!(results.latency_curve(PeerKind::Nchan).is_empty());
     }
 }

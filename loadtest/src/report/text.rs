@@ -30,9 +30,11 @@ pub(crate) fn table(results: &Results) -> String {
             rows.push(row(figure.heading().into(), &cells));
         }
     }
-    for base in [PeerKind::Floor, PeerKind::Nchan] {
-        if results.peers.contains(&base) && results.peers.len() > 1 {
-            let cells: Vec<_> = results.peers.iter().map(|peer| results.ratio(*peer, base)).collect();
+    let headline = results.scenario.headline();
+    for base in results.bases() {
+        let of = |peer: &PeerKind| results.ratio(*peer, base, headline).filter(|_| *peer != base);
+        let cells: Vec<_> = results.peers.iter().map(of).collect();
+        if cells.iter().any(Option::is_some) {
             rows.push(row(format!("÷ {}", base.name()), &cells));
         }
     }
@@ -63,29 +65,7 @@ fn row(name: String, cells: &[Option<Spread>]) -> Vec<String> {
 }
 
 fn remarks(results: &Results, peer: PeerKind, out: &mut String) {
-    let mut remarks = Vec::new();
-    let (tally, faults) = (results.tally(peer), results.faults(peer));
-    if !tally.is_clean() {
-        remarks.push(format!(
-            "{} lost, {} duplicated, {} out of order",
-            tally.lost, tally.duplicated, tally.reordered
-        ));
-    }
-    if faults.total() > 0 {
-        remarks.push(format!(
-            "{} connections unreachable, {} refused, {} closed, {} garbled, {} unanswered",
-            faults.unreachable, faults.refused, faults.closed, faults.garbled, faults.unanswered
-        ));
-    }
-    match results.refused(peer) {
-        0 => {}
-        refused => remarks.push(format!("{refused} publications refused")),
-    }
-    if let Some(reason) = results.invalid(peer) {
-        remarks.push(format!("result not valid: {reason}"));
-    } else if results.generator_bound(peer) {
-        remarks.push("generator-bound: the rate is the generator's".into());
-    }
+    let remarks = results.remarks(peer);
     if !remarks.is_empty() {
         writeln!(out, "  {}: {}", peer.name(), remarks.join("; ")).expect("a String takes every write");
     }
@@ -121,10 +101,24 @@ fn spread_text(spread: Spread) -> String {
 /// Three digits are what such measurements hold.
 pub(crate) fn number_text(value: f64) -> String {
     match value.abs() {
+        10_000.0.. => grouped(&format!("{value:.0}")),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
+}
+
+/// With a comma between thousands.
+fn grouped(digits: &str) -> String {
+    let mut out = String::new();
+    for (index, digit) in digits.char_indices() {
+        let rest = digits.len() - index;
+        if rest.is_multiple_of(3) && out.ends_with(|c: char| c.is_ascii_digit()) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -139,6 +133,18 @@ mod tests {
         let text = table(&results(vec![round(PeerKind::Floor, 6.0), lossy]));
         assert!(text.contains("÷ floor"), "{text}");
         assert!(text.contains("2.00"), "{text}");
+        assert!(text.contains("÷ nchan") && text.contains("0.50"), "every base has its row: {text}");
+        assert!(!text.contains("p99 ms"), "figures without values have none: {text}");
         assert!(text.contains("nchan: 7 lost, 0 duplicated, 0 out of order"), "{text}");
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_measurements_hold() {
+        let cases = [(0.1234, "0.12"), (12.34, "12.3"), (1234.5, "1234"), (45_678.9, "45,679")];
+        for (value, text) in cases {
+            assert_eq!(number_text(value), text);
+        }
+        assert_eq!(number_text(1_234_567.0), "1,234,567");
+        assert_eq!(number_text(-234_567.0), "-234,567");
     }
 }
