@@ -199,3 +199,36 @@ fn set_notsent_lowat(socket: &socket2::Socket) -> std::io::Result<()> {
     };
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn notsent_lowat(socket: impl AsFd) -> libc::c_int {
+        let (mut value, mut length) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+        // SAFETY: the descriptor is open, and at most four bytes are written to a c_int.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_NOTSENT_LOWAT,
+                (&raw mut value).cast(),
+                &raw mut length,
+            )
+        };
+        assert_eq!(result, 0);
+        value
+    }
+
+    #[test]
+    fn accepted_sockets_take_the_listeners_settings_over() {
+        let listener = listen("listen", ([127, 0, 0, 1], 0).into()).unwrap();
+        let _caller = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        // connect() returns when the kernel has completed the handshake, so the socket is there.
+        let (socket, _) = listener.accept().unwrap();
+        assert!(socket.nodelay().unwrap());
+        assert_eq!(notsent_lowat(&socket), NOT_SENT);
+    }
+}

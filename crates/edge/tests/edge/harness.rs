@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tungstenite::{Message, WebSocket};
 
 /// By when whatever is waited for has to happen.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An edge that runs in this process.
 pub(crate) struct Node {
