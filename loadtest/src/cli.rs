@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::dialect::Dialect;
 use crate::measure::Manner;
-use crate::peers::{PeerKind, Setup};
+use crate::peers::{Intake, Listen, PeerKind, Setup};
+use crate::publish::Format;
 use crate::report::limits::Limit;
 use crate::run::Order;
 use crate::scenario::{Load, SCENARIOS, Scenario};
@@ -45,7 +47,13 @@ fn order(matches: &ArgMatches, scenarios: &[Scenario]) -> Order {
     let scenarios = scenarios.iter().map(|scenario| adjusted(*scenario, matches)).collect();
     let many = |name: &str| -> Vec<Limit> { matches.get_many(name).into_iter().flatten().cloned().collect() };
     let peers = matches.get_many::<String>("peers");
-    let peers = peers.map(|names| names.filter_map(|name| PeerKind::parse(name)).collect());
+    let mut peers: Option<Vec<PeerKind>> =
+        peers.map(|names| names.filter_map(|name| PeerKind::parse(name)).collect());
+    let running =
+        matches.get_one::<Listen>("at").cloned().zip(matches.get_one::<Intake>("publish-to").cloned());
+    if running.is_some() {
+        peers.get_or_insert_default().push(PeerKind::Running);
+    }
     let arguments = matches.get_many::<String>("fanfare-arg").into_iter().flatten();
     Order {
         scenarios,
@@ -59,6 +67,7 @@ fn order(matches: &ArgMatches, scenarios: &[Scenario]) -> Order {
         setup: Setup {
             fanfare: required::<PathBuf>(matches, "bin").clone(),
             fanfare_arguments: arguments.cloned().collect(),
+            running,
         },
         json: matches.get_one("json").cloned(),
         limits: [many("max-ratio"), many("max")].concat(),
@@ -147,6 +156,18 @@ fn run_arguments() -> Vec<Arg> {
             .default_value("target/release/fanfare")
             .value_parser(value_parser!(PathBuf)),
         repeated("fanfare-arg", "ARG", "One more argument for fanfare serve").allow_hyphen_values(true),
+        option("at", "DIALECT://HOST:PORT", "A server that runs already; measured alone, or beside --peers")
+            .long_help(format!(
+                "A server that runs already, measured alone or beside --peers. DIALECT is {}; further edges \
+                 follow behind commas. Its processes are not known, so its cost is not told",
+                names(Dialect::NAMED)
+            ))
+            .requires("publish-to")
+            .value_parser(ValueParser::new(Listen::parse)),
+        option("publish-to", "FORMAT://HOST:PORT", "Where publications for --at go")
+            .long_help(format!("Where publications for --at go. FORMAT is {}", names(Format::NAMED)))
+            .requires("at")
+            .value_parser(ValueParser::new(Intake::parse)),
         option("json", "FILE", "Write the report there").value_parser(value_parser!(PathBuf)),
         repeated("max-ratio", "[SCENARIO:][PEER/]BASE=MAX", "Limit of the headline figure's ratio to a peer")
             .value_parser(ValueParser::new(Limit::parse_ratio))
@@ -155,6 +176,10 @@ fn run_arguments() -> Vec<Arg> {
             .value_parser(ValueParser::new(Limit::parse_figure))
             .long_help(format!("Limit of a figure, by its name in the JSON report, {limits}")),
     ]
+}
+
+fn names<T>(named: &[(&'static str, T)]) -> String {
+    named.iter().map(|pair| pair.0).collect::<Vec<_>>().join(", ")
 }
 
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -188,6 +213,21 @@ mod tests {
         assert_eq!(order.scenarios[0].connections, 50);
         assert_eq!(order.scenarios[0].load, Load::Paced { per_second: 7 });
         assert_eq!(order.limits, [Limit::parse_ratio("f1:nchan/floor=2").unwrap()]);
+        assert_eq!(order.setup.running, None);
         assert!(command().try_get_matches_from(["loadtest", "run", "f9"]).is_err());
+    }
+
+    #[test]
+    fn a_server_that_runs_already_is_measured_alone_or_beside_others() {
+        let peers = |more: &str| {
+            let line =
+                format!("loadtest run f1 --at plain://127.0.0.1:1 --publish-to redis://127.0.0.1:2{more}");
+            let matches = command().try_get_matches_from(line.split(' ')).unwrap();
+            order(matches.subcommand().unwrap().1, SCENARIOS).peers
+        };
+        assert_eq!(peers(""), Some(vec![PeerKind::Running]));
+        assert_eq!(peers(" --peers floor"), Some(vec![PeerKind::Floor, PeerKind::Running]));
+        let alone = ["loadtest", "run", "f1", "--at", "plain://127.0.0.1:1"];
+        assert!(command().try_get_matches_from(alone).is_err());
     }
 }
