@@ -133,6 +133,8 @@ fn run_arguments() -> Vec<Arg> {
     let limits = "of the median; the exit code is 1 beyond it. Without PEER: every fanfare peer";
     vec![
         option("peers", "NAMES", "Peers to measure, with commas; default: all that are installed")
+            .long_help(format!("Peers to measure, with commas; default: all that are installed{}", peers()))
+            .hide_possible_values(true)
             .value_delimiter(',')
             .value_parser(PossibleValuesParser::new(PeerKind::ALL.map(PeerKind::name))),
         option("rounds", "N", "Rounds per peer, alternating [default: the scenario's]")
@@ -176,6 +178,10 @@ fn run_arguments() -> Vec<Arg> {
             .value_parser(ValueParser::new(Limit::parse_figure))
             .long_help(format!("Limit of a figure, by its name in the JSON report, {limits}")),
     ]
+}
+
+fn peers() -> String {
+    PeerKind::ALL.iter().map(|peer| format!("\n  {:<15} {}", peer.name(), peer.about())).collect()
 }
 
 fn names<T>(named: &[(&'static str, T)]) -> String {

@@ -84,6 +84,26 @@ impl PeerKind {
         }
     }
 
+    /// What is measured under that name.
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Floor => "a bare loop of send(), given publications by the generator",
+            Self::Nchan => "nginx with Nchan, one worker; publications over HTTP",
+            Self::SocketIoRedis => {
+                "Socket.IO on Node with its Redis adapter; publications through Redis, as its emitter sends them"
+            }
+            Self::Socketioxide => {
+                "socketioxide with its Redis adapter, on as many threads as fanfare has shards; publications \
+                 through Redis, as its emitter sends them"
+            }
+            Self::FanfareSocketIo => {
+                "fanfare, as Socket.IO; publications through Redis, as Socket.IO's emitter sends them"
+            }
+            Self::FanfarePlain => "the same, in fanfare's plain protocol",
+            Self::Running => "a server that runs already (--at)",
+        }
+    }
+
     pub(crate) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().chain([Self::Running]).find(|kind| kind.name() == name)
     }

@@ -1,10 +1,11 @@
 //! `peer-socketioxide LISTEN REDIS-URL`: members join by the event `join`, publications come through Redis.
-//! Settings are the library's own, as its documentation has them, on tokio's default runtime.
+//! Settings are the library's own, as its documentation has them.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use axum::serve::ListenerExt;
 use redis::Client;
 use serde_json::{Value, json};
 use socketioxide::SocketIo;
@@ -18,8 +19,15 @@ use tokio::net::TcpSocket;
 /// Enough for a storm; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+/// As many threads as fanfare has shards by default: cores less one. With all of them, the threads hand work to
+/// each other, and CPU per delivery is a tenth to a quarter higher.
+fn main() -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads((cores - 1).max(1)).enable_all().build()?.block_on(serve())
+}
+
+async fn serve() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let listen: SocketAddr = arguments.next().context("no address to listen at")?.parse()?;
     let redis = arguments.next().context("no URL of Redis")?;
@@ -32,8 +40,8 @@ async fn main() -> anyhow::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(listen)?;
-    let listener = axum::serve::ListenerExt::tap_io(socket.listen(BACKLOG)?, |stream| {
-        // Engine.IO servers on Node do the same; without it single deliveries wait for acknowledgements.
+    let listener = socket.listen(BACKLOG)?.tap_io(|stream| {
+        // Node does so for every server; without it single deliveries wait for acknowledgements.
         stream.set_nodelay(true).ok();
     });
     axum::serve(listener, axum::Router::new().layer(layer)).await?;
