@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::dialect::Dialect;
 use crate::measure::Manner;
-use crate::peers::{PeerKind, Setup};
+use crate::peers::{Intake, Listen, PeerKind, Setup};
+use crate::publish::Format;
 use crate::report::document::Side;
 use crate::report::limits::Limit;
 use crate::run::Order;
@@ -18,7 +20,7 @@ use crate::stamp::MIN_SIZE;
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum Task {
-    Run(Order),
+    Run(Box<Order>),
     /// Make the page from a JSON report.
     Report {
         json: PathBuf,
@@ -41,11 +43,11 @@ pub(crate) fn parse() -> Task {
             json: required::<PathBuf>(matches, "report").clone(),
             html: required::<PathBuf>(matches, "html").clone(),
         },
-        Some(("all", matches)) => Task::Run(order(matches, SCENARIOS)),
+        Some(("all", matches)) => Task::Run(Box::new(order(matches, SCENARIOS))),
         Some((_, matches)) => {
             let names: Vec<&String> = matches.get_many("scenario").into_iter().flatten().collect();
             let named = SCENARIOS.iter().filter(|scenario| names.iter().any(|name| *name == scenario.name));
-            Task::Run(order(matches, &named.copied().collect::<Vec<_>>()))
+            Task::Run(Box::new(order(matches, &named.copied().collect::<Vec<_>>())))
         }
         None => unreachable!("clap requires a subcommand"),
     }
@@ -55,7 +57,13 @@ fn order(matches: &ArgMatches, scenarios: &[Scenario]) -> Order {
     let scenarios = scenarios.iter().map(|scenario| adjusted(*scenario, matches)).collect();
     let many = |name: &str| -> Vec<Limit> { matches.get_many(name).into_iter().flatten().cloned().collect() };
     let peers = matches.get_many::<String>("peers");
-    let peers = peers.map(|names| names.filter_map(|name| PeerKind::parse(name)).collect());
+    let mut peers: Option<Vec<PeerKind>> =
+        peers.map(|names| names.filter_map(|name| PeerKind::parse(name)).collect());
+    let running =
+        matches.get_one::<Listen>("at").cloned().zip(matches.get_one::<Intake>("publish-to").cloned());
+    if running.is_some() {
+        peers.get_or_insert_default().push(PeerKind::Running);
+    }
     let arguments = matches.get_many::<String>("fanfare-arg").into_iter().flatten();
     Order {
         scenarios,
@@ -69,6 +77,7 @@ fn order(matches: &ArgMatches, scenarios: &[Scenario]) -> Order {
         setup: Setup {
             fanfare: required::<PathBuf>(matches, "bin").clone(),
             fanfare_arguments: arguments.cloned().collect(),
+            running,
         },
         json: matches.get_one("json").cloned(),
         html: matches.get_one("html").cloned(),
@@ -142,6 +151,8 @@ fn address(name: &'static str, help: &'static str) -> Arg {
 fn run_arguments() -> Vec<Arg> {
     vec![
         option("peers", "NAMES", "Peers to measure, with commas; default: all that are installed")
+            .long_help(format!("Peers to measure, with commas; default: all that are installed{}", peers()))
+            .hide_possible_values(true)
             .value_delimiter(',')
             .value_parser(PossibleValuesParser::new(PeerKind::ALL.map(PeerKind::name))),
         option("rounds", "N", "Rounds per peer, alternating [default: the scenario's]")
@@ -165,6 +176,18 @@ fn run_arguments() -> Vec<Arg> {
             .default_value("target/release/fanfare")
             .value_parser(value_parser!(PathBuf)),
         repeated("fanfare-arg", "ARG", "One more argument for fanfare serve").allow_hyphen_values(true),
+        option("at", "DIALECT://HOST:PORT", "A server that runs already; measured alone, or beside --peers")
+            .long_help(format!(
+                "A server that runs already, measured alone or beside --peers. DIALECT is {}; further edges \
+                 follow behind commas. Its processes are not known, so its cost is not told",
+                names(Dialect::NAMED)
+            ))
+            .requires("publish-to")
+            .value_parser(ValueParser::new(Listen::parse)),
+        option("publish-to", "FORMAT://HOST:PORT", "Where publications for --at go")
+            .long_help(format!("Where publications for --at go. FORMAT is {}", names(Format::NAMED)))
+            .requires("at")
+            .value_parser(ValueParser::new(Intake::parse)),
         option("json", "FILE", "Write the report there").value_parser(value_parser!(PathBuf)),
         html(),
         limit(
@@ -203,6 +226,14 @@ fn limit(
         .long_help(format!("{help}. {long}"))
 }
 
+fn peers() -> String {
+    PeerKind::ALL.iter().map(|peer| format!("\n  {:<15} {}", peer.name(), peer.about())).collect()
+}
+
+fn names<T>(named: &[(&'static str, T)]) -> String {
+    named.iter().map(|pair| pair.0).collect::<Vec<_>>().join(", ")
+}
+
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
 }
@@ -238,6 +269,21 @@ mod tests {
             Limit::parse_ratio("f8:nchan.deliveries_per_s=4", Side::AtLeast),
         ];
         assert_eq!(order.limits, limits.map(Result::unwrap));
+        assert_eq!(order.setup.running, None);
         assert!(command().try_get_matches_from(["loadtest", "run", "f9"]).is_err());
+    }
+
+    #[test]
+    fn a_server_that_runs_already_is_measured_alone_or_beside_others() {
+        let peers = |more: &str| {
+            let line =
+                format!("loadtest run f1 --at plain://127.0.0.1:1 --publish-to redis://127.0.0.1:2{more}");
+            let matches = command().try_get_matches_from(line.split(' ')).unwrap();
+            order(matches.subcommand().unwrap().1, SCENARIOS).peers
+        };
+        assert_eq!(peers(""), Some(vec![PeerKind::Running]));
+        assert_eq!(peers(" --peers floor"), Some(vec![PeerKind::Floor, PeerKind::Running]));
+        let alone = ["loadtest", "run", "f1", "--at", "plain://127.0.0.1:1"];
+        assert!(command().try_get_matches_from(alone).is_err());
     }
 }

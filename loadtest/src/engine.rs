@@ -214,7 +214,10 @@ impl Engine {
     fn open(&mut self, crowd: Crowd) -> io::Result<()> {
         let index = self.connections.len();
         let room = (!self.rooms.is_empty()).then(|| index % self.rooms.len());
-        let source = source_address(index, crowd.round);
+        let source = match self.host {
+            host if host.ip().is_loopback() => source_address(index, crowd.round),
+            _ => Ipv4Addr::UNSPECIFIED,
+        };
         let registry = self.poll.registry();
         let connection = Connection::open(self.host, source, room, registry, Token(index))?;
         self.connections.push(connection);

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use crate::engine::{Crowd, Engine, Faults};
 use crate::oracle::Tally;
-use crate::peers::{Peer, PeerKind};
+use crate::peers::{Child, Peer, PeerKind};
 use crate::process::{cpu_ns, machine_busy_ns, settled_rss_kib, thread_cpu_ns};
 use crate::publish::Answers;
 use crate::scenario::{Figure, Load, Scenario};
@@ -66,7 +66,7 @@ impl Sample {
     fn take(peer: &Peer) -> Self {
         Self {
             at: Instant::now(),
-            server: cpu_ns(peer.server.pid()),
+            server: peer.servers.iter().map(|server| cpu_ns(server.pid())).sum(),
             bus: peer.bus.as_ref().map_or(0, |bus| cpu_ns(bus.pid())),
             generator: thread_cpu_ns(),
             machine: machine_busy_ns(),
@@ -119,7 +119,7 @@ pub(crate) fn round(
     number: usize,
 ) -> anyhow::Result<Round> {
     let rooms = (0..scenario.rooms).map(|room| format!("r{number}-{room}")).collect();
-    let mut engine = Engine::new(peer.dialect, peer.listen, rooms)?;
+    let mut engine = Engine::new(peer.dialect, peer.listen[0], rooms)?;
     let crowd = Crowd { connections: scenario.connections, at_once: manner.at_once, round: number };
     match scenario.load {
         Load::Paced { .. } | Load::Closed { .. } => fan_out(peer, scenario, manner, engine, crowd),
@@ -175,10 +175,10 @@ fn idle(
     engine: &mut Engine,
     crowd: Crowd,
 ) -> anyhow::Result<Vec<(Figure, f64)>> {
-    let server = peer.server.pid();
-    let empty = settled_rss_kib(server, |pause| engine.listen(pause))?;
+    let servers: Vec<u32> = peer.servers.iter().map(Child::pid).collect();
+    let empty = settled_rss_kib(&servers, |pause| engine.listen(pause))?;
     engine.connect(crowd)?;
-    let full = settled_rss_kib(server, |pause| engine.listen(pause))?;
+    let full = settled_rss_kib(&servers, |pause| engine.listen(pause))?;
     let before = Sample::take(peer);
     engine.listen(scenario.measured())?;
     let cost = Sample::take(peer).since(before);
@@ -228,6 +228,9 @@ fn finish(
     let latency = Some(engine.ledger.into_latency()).filter(|latency| !latency.is_empty());
     if let Some(latency) = &latency {
         figures.extend(quantiles(latency));
+    }
+    if peer.servers.is_empty() {
+        figures.retain(|(figure, _)| !figure.is_of_processes());
     }
     let peer = peer.kind;
     Round {

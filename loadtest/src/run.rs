@@ -92,14 +92,14 @@ fn run_scenario(
     let mut running: Vec<Peer> = Vec::new();
     if !fresh {
         for kind in &peers {
-            running.push(kind.start(&order.setup)?);
+            running.push(kind.start(&order.setup, 1)?);
         }
     }
     let of = order.rounds.unwrap_or(scenario.rounds);
     let mut results = Results { scenario, peers, rounds: Vec::new() };
     for number in 1..=of {
         for (index, kind) in results.peers.clone().into_iter().enumerate() {
-            let started = if fresh { Some(kind.start(&order.setup)?) } else { None };
+            let started = if fresh { Some(kind.start(&order.setup, 1)?) } else { None };
             let peer = started.as_ref().unwrap_or_else(|| &running[index]);
             let round = round(peer, &scenario, order.manner, *rounds_so_far)
                 .with_context(|| format!("{} of {}", scenario.name, kind.name()))?;

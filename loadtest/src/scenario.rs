@@ -174,6 +174,12 @@ impl Figure {
         }
     }
 
+    /// Whether it takes knowing the server's processes.
+    pub(crate) fn is_of_processes(self) -> bool {
+        use Figure::{CpuPerConnection, CpuPerDelivery, ForeignCpu, IdleCpu, RssPerConnection};
+        matches!(self, CpuPerDelivery | CpuPerConnection | IdleCpu | RssPerConnection | ForeignCpu)
+    }
+
     /// Heading of its column, with its unit.
     pub(crate) fn heading(self) -> &'static str {
         match self {

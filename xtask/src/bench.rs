@@ -15,12 +15,12 @@ const FIGURES: [&str; 1] = ["idle:rss_kib_per_connection=3.25"];
 
 pub(crate) fn command() -> clap::Command {
     clap::Command::new("bench")
-        .about("Measure fan-out, connecting and idling beside a bare send() loop and Nchan")
+        .about("Measure fan-out, connecting and idling beside a bare send() loop and other servers")
         .long_about(
-            "Installs redis-server and Nchan where they are missing, builds the release binaries, and runs the \
-             load generator's scenarios in alternating rounds. Absolute times belong to this machine; the ratios \
-             carry over. Fails where a ratio is missed or the generator saw loss, duplicates or disorder. The \
-             last line is the generator's summary.",
+            "Installs Redis, Nchan, Socket.IO and socketioxide where they are missing, builds the release \
+             binaries, and runs the load generator's scenarios in alternating rounds. Absolute times belong to \
+             this machine; the ratios carry over. Fails where a ratio is missed or the generator saw loss, \
+             duplicates or disorder. The last line is the generator's summary.",
         )
         .arg(Arg::new("rounds").long("rounds").value_name("N").help("Rounds per peer and scenario"))
         .arg(
@@ -32,7 +32,7 @@ pub(crate) fn command() -> clap::Command {
 }
 
 pub(crate) fn run(root: &Path, given: &ArgMatches) -> Result<Summary> {
-    install::peers()?;
+    install::peers(root)?;
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     process::run(build.current_dir(root).args(["build", "--release", "-p", "fanfare", "-p", "loadtest"]))?;
     let target = process::target(root)?;

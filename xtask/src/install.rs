@@ -18,13 +18,6 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("chromium", "chromium"),
 ];
 
-/// What benchmarks start, besides fanfare: a module is no program, but its place is known.
-const PEERS: [(&str, &str); 3] = [
-    ("redis-server", "redis-server"),
-    ("nginx", "nginx"),
-    ("/usr/lib/nginx/modules/ngx_nchan_module.so", "libnginx-mod-nchan"),
-];
-
 /// Lock file that `node_modules` was made from, kept inside it.
 const STAMP: &str = "node_modules/.made-from.json";
 
@@ -35,8 +28,8 @@ pub(crate) fn all(root: &Path) -> Result<()> {
 }
 
 /// Brings what benchmarks are measured beside.
-pub(crate) fn peers() -> Result<()> {
-    debian(&PEERS)
+pub(crate) fn peers(root: &Path) -> Result<()> {
+    process::run(&mut Command::new(root.join("loadtest/peers/install")))
 }
 
 fn debian(wanted: &[(&str, &'static str)]) -> Result<()> {

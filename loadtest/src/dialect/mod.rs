@@ -46,6 +46,10 @@ pub(crate) enum Reaction {
 }
 
 impl Dialect {
+    /// As the command line names them.
+    pub(crate) const NAMED: &[(&str, Self)] =
+        &[("socketio", Self::SocketIo), ("plain", Self::Plain), ("path", Self::PathOnly)];
+
     /// Path of the upgrade request. Without a room, a path-only server gets the one named `idle`.
     pub(crate) fn path(self, room: Option<&str>) -> String {
         match self {

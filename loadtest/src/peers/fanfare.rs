@@ -1,17 +1,14 @@
-//! One fanfare node with a Redis of its own.
+//! fanfare nodes with a Redis of their own.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use super::child::{Child, Scratch};
-use super::{Peer, PeerKind, Setup, free_addresses};
+use super::{Peer, PeerKind, Setup, free_addresses, redis};
 use crate::dialect::Dialect;
 use crate::publish::Format;
-
-const REDIS: &str = "redis-server";
 
 pub(super) fn missing(setup: &Setup) -> Option<String> {
     if !setup.fanfare.exists() {
@@ -20,48 +17,35 @@ pub(super) fn missing(setup: &Setup) -> Option<String> {
             setup.fanfare.display()
         ));
     }
-    let searched = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&searched).any(|directory| directory.join(REDIS).exists());
-    (!found).then(|| "redis-server is not installed: apt-get install redis-server".into())
+    redis::missing()
 }
 
-pub(super) fn start(kind: PeerKind, setup: &Setup) -> anyhow::Result<Peer> {
-    let (redis, redis_address) = start_redis()?;
-    let [listen, private] = free_addresses()?;
-    let scratch = Scratch::new()?;
-    let mut command = Command::new(std::path::absolute(&setup.fanfare)?);
-    command.current_dir(scratch.path()).args([
-        "serve",
-        "--dev",
-        "--redis",
-        &format!("redis://{redis_address}"),
-        "--listen",
-        &listen.to_string(),
-        "--private",
-        &private.to_string(),
-    ]);
-    command.args(&setup.fanfare_arguments);
-    let mut server = Child::start(command, scratch)?;
-    server.wait_ready(|| is_ready(private))?;
+pub(super) fn start(kind: PeerKind, setup: &Setup, edges: usize) -> anyhow::Result<Peer> {
+    let (bus, publish) = redis::start()?;
+    let url = format!("redis://{publish}");
+    let (mut servers, mut listen) = (Vec::new(), Vec::new());
+    for _ in 0..edges {
+        let (server, address) = start_edge(setup, &url)?;
+        servers.push(server);
+        listen.push(address);
+    }
     let dialect = match kind {
         PeerKind::FanfareSocketIo => Dialect::SocketIo,
         _ => Dialect::Plain,
     };
-    let format = Format::Emitter;
-    Ok(Peer { kind, dialect, format, listen, publish: redis_address, server, bus: Some(redis) })
+    Ok(Peer { kind, dialect, format: Format::Emitter, listen, publish, servers, bus: Some(bus) })
 }
 
-/// Redis without persistence, on a port of its own.
-fn start_redis() -> anyhow::Result<(Child, SocketAddr)> {
-    let [address] = free_addresses()?;
+fn start_edge(setup: &Setup, redis: &str) -> anyhow::Result<(Child, SocketAddr)> {
+    let [listen, private] = free_addresses()?;
     let scratch = Scratch::new()?;
-    let directory: &Path = scratch.path();
-    let mut command = Command::new(REDIS);
-    command.arg("--bind").arg(address.ip().to_string()).arg("--port").arg(address.port().to_string());
-    command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(directory);
-    let mut redis = Child::start(command, scratch)?;
-    redis.wait_listening(address)?;
-    Ok((redis, address))
+    let mut command = Command::new(std::path::absolute(&setup.fanfare)?);
+    command.current_dir(scratch.path()).args(["serve", "--dev", "--redis", redis]);
+    command.args(["--listen", &listen.to_string(), "--private", &private.to_string()]);
+    command.args(&setup.fanfare_arguments);
+    let mut server = Child::start(command, scratch)?;
+    server.wait_ready(|| is_ready(private))?;
+    Ok((server, listen))
 }
 
 /// Whether `GET /readyz` on the private listener is answered with 200.

@@ -19,7 +19,7 @@ const MODULES: [&str; 2] =
 
 pub(super) fn missing() -> Option<String> {
     (!Path::new(PROGRAM).exists() || module().is_none())
-        .then(|| "not installed: apt-get install nginx libnginx-mod-nchan".into())
+        .then(|| "not installed: loadtest/peers/install nchan".into())
 }
 
 pub(super) fn start() -> anyhow::Result<Peer> {
@@ -33,7 +33,15 @@ pub(super) fn start() -> anyhow::Result<Peer> {
     let mut server = Child::start(command, scratch)?;
     server.wait_listening(listen)?;
     let (kind, dialect, format) = (PeerKind::Nchan, Dialect::PathOnly, Format::Http);
-    Ok(Peer { kind, dialect, format, listen, publish: listen, server, bus: None })
+    Ok(Peer {
+        kind,
+        dialect,
+        format,
+        listen: vec![listen],
+        publish: listen,
+        servers: vec![server],
+        bus: None,
+    })
 }
 
 fn module() -> Option<PathBuf> {

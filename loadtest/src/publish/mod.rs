@@ -3,6 +3,7 @@
 mod http;
 mod order;
 mod resp;
+mod socketioxide;
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -23,10 +24,22 @@ const MAX_ANSWER: usize = 1 << 20;
 pub(crate) enum Format {
     /// Redis PUBLISH of the Socket.IO emitter's envelope.
     Emitter,
+    /// Redis PUBLISH of what socketioxide's emitter sends.
+    SocketioxideEmitter,
     /// HTTP POST to `/pub/{room}`.
     Http,
     /// The floor's own.
     Order,
+}
+
+impl Format {
+    /// As the command line names them.
+    pub(crate) const NAMED: &[(&str, Self)] = &[
+        ("redis", Self::Emitter),
+        ("redis-socketioxide", Self::SocketioxideEmitter),
+        ("http", Self::Http),
+        ("order", Self::Order),
+    ];
 }
 
 /// What the answers said.
@@ -70,6 +83,7 @@ impl Publisher {
     pub(crate) fn queue(&mut self, room: &str, payload: &[u8]) -> anyhow::Result<()> {
         match self.format {
             Format::Emitter => resp::write_publish(room, payload, &mut self.unsent),
+            Format::SocketioxideEmitter => socketioxide::write_publish(room, payload, &mut self.unsent),
             Format::Http => http::write_post(self.host, room, payload, &mut self.unsent),
             Format::Order => order::write(room, payload, &mut self.unsent),
         }
@@ -106,7 +120,9 @@ impl Publisher {
             }
         }
         let used = match self.format {
-            Format::Emitter => resp::count_answers(&self.tail, &mut self.answers),
+            Format::Emitter | Format::SocketioxideEmitter => {
+                resp::count_answers(&self.tail, &mut self.answers)
+            }
             Format::Http => http::count_answers(&self.tail, &mut self.answers),
             Format::Order => self.tail.len(),
         };

@@ -5,15 +5,19 @@ use std::io::Write;
 
 use super::Answers;
 
-const WRITING_TO_MEMORY: &str = "a Vec takes every write";
+pub(super) const WRITING_TO_MEMORY: &str = "a Vec takes every write";
 
 pub(super) fn write_publish(room: &str, payload: &[u8], out: &mut Vec<u8>) {
     let mut envelope = Vec::with_capacity(payload.len() + room.len() + 80);
     write_envelope(room, payload, &mut envelope).expect(WRITING_TO_MEMORY);
-    let channel_length = "socket.io#/#".len() + room.len() + 1;
-    write!(out, "*3\r\n$7\r\nPUBLISH\r\n${channel_length}\r\nsocket.io#/#{room}#\r\n${}\r\n", envelope.len())
-        .expect(WRITING_TO_MEMORY);
-    out.extend_from_slice(&envelope);
+    write_command(&format!("socket.io#/#{room}#"), &envelope, out);
+}
+
+/// `PUBLISH channel bytes`.
+pub(super) fn write_command(channel: &str, bytes: &[u8], out: &mut Vec<u8>) {
+    let (length, size) = (channel.len(), bytes.len());
+    write!(out, "*3\r\n$7\r\nPUBLISH\r\n${length}\r\n{channel}\r\n${size}\r\n").expect(WRITING_TO_MEMORY);
+    out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -158,7 +158,8 @@ pub(crate) mod tests {
     use crate::scenario::Scenario;
     use hdrhistogram::Histogram;
 
-    const PEERS: [PeerKind; 4] = PeerKind::ALL;
+    const PEERS: [PeerKind; 4] =
+        [PeerKind::Floor, PeerKind::Nchan, PeerKind::FanfareSocketIo, PeerKind::FanfarePlain];
 
     /// A round with everything in it: latencies that grow with the peer, a bump in every second round.
     fn lively(kind: PeerKind, number: usize) -> Round {
