@@ -238,7 +238,7 @@ impl Shard {
         }
     }
 
-    fn open(&mut self, opening: Opening) {
+    pub(super) fn open(&mut self, opening: Opening) {
         let Opening { socket, early, machine, permit } = opening;
         let kind = machine.kind();
         self.counters.opened(kind);
