@@ -44,12 +44,18 @@ fn mixed(node: &Node, room: &str, count: usize) -> Vec<Caller> {
 const DELIVERIES: &str = "fanfare_deliveries_total";
 const WRITES: &str = "fanfare_socket_writes_total";
 
+/// Waits until the turn in which the last of so many members joined has ended: what greeted them is
+/// counted by then.
+fn all_counted(node: &Node, members: usize) {
+    node.settles(r#"fanfare_joins_total{result="ok"}"#, members as f64);
+    node.settles("fanfare_outbox_frames", 0.0);
+}
+
 /// Publishes each batch when every member has all of the one before, and says how many deliveries and
 /// how many writes that took.
 fn spent(node: &Node, members: &mut [Caller], batches: usize, batch: usize) -> (f64, f64) {
     let now = || (node.metric(DELIVERIES), node.metric(WRITES));
-    // What greeted the members is counted by the turn that wrote it, which may just be ending.
-    node.settles("fanfare_outbox_frames", 0.0);
+    all_counted(node, members.len());
     let before = now();
     for at in 0..batches {
         node.publish((0..batch).map(|n| event("r", "n", at * batch + n)));
@@ -107,6 +113,7 @@ fn a_small_room_does_not_wait_until_a_large_one_is_written() {
     let node = Node::start(quiet(1));
     let mut members: Vec<Caller> = (0..LARGE).map(|_| plain_in(&node, "large")).collect();
     members.extend((0..SMALL).map(|_| plain_in(&node, "small")));
+    all_counted(&node, members.len());
     let mut arrivals = Arrivals::of(&members);
     for round in 0..5 {
         let before = node.metric(WRITES);
