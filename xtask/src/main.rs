@@ -2,6 +2,7 @@
 //! a summary of what came out.
 
 mod bench;
+mod costs;
 mod install;
 mod process;
 mod test;
@@ -18,11 +19,13 @@ fn main() -> ExitCode {
         .arg_required_else_help(true)
         .subcommand(test::command())
         .subcommand(bench::command())
+        .subcommand(costs::command())
         .subcommand(tidy::command())
         .get_matches();
     let outcome = match matches.subcommand() {
         Some(("test", given)) => test::run(&root(), given),
         Some(("bench", given)) => bench::run(&root(), given),
+        Some(("costs", given)) => costs::run(&root(), given),
         Some(("tidy", _)) => tidy::run(&root()),
         // `subcommand_required` lets nothing else through.
         _ => Err(anyhow::anyhow!("no such command")),

@@ -44,7 +44,7 @@ pub(crate) fn run(root: &Path, given: &ArgMatches) -> Result<Summary> {
     }
     if wanted("clippy") {
         let mut clippy = cargo(root);
-        clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+        clippy.args(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]);
         tally.step("clippy", process::watch(&mut clippy, |_| {}), Counts::default());
     }
     // The Rust tests start a Redis of their own.

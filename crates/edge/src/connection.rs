@@ -166,3 +166,16 @@ impl Connection {
         self.sessions.iter_mut().find(|session| session.namespace == namespace && session.random == random)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every connection has one, idle or not: see docs/heap-of-an-idle-connection.md before making it larger.
+    #[test]
+    fn a_connection_stays_small() {
+        // Debug builds of mio keep more beside the descriptor.
+        let own = size_of::<Connection>() - size_of::<mio::net::TcpStream>();
+        assert!(own <= 296, "{own} bytes");
+    }
+}

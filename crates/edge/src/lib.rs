@@ -11,6 +11,8 @@ pub mod config;
 mod connection;
 mod http;
 mod hub;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod metrics;
 mod outbox;
 mod publish;

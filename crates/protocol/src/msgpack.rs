@@ -147,14 +147,20 @@ pub fn skip(bytes: &[u8]) -> Result<usize, MsgpackError> {
 /// integer, nothing behind it, every string UTF-8, at most [`MAX_DEPTH`] deep.
 pub fn check_event(data: &[u8]) -> Result<(), MsgpackError> {
     let mut rest = data;
-    walk(&mut rest, |token| match token {
+    take_event(&mut rest)?;
+    if rest.is_empty() { Ok(()) } else { Err(MsgpackError::Trailing) }
+}
+
+/// Takes one event off the front of `rest`: its bytes, of which [`check_event`] holds.
+pub fn take_event<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], MsgpackError> {
+    let all = *rest;
+    walk(rest, |token| match token {
         Token::Str(bytes) => text(bytes).map(|_| ()),
         _ => Ok(()),
     })?;
-    if !rest.is_empty() {
-        return Err(MsgpackError::Trailing);
-    }
-    EventView::parse(data).map(|_| ())
+    let (event, _) = all.split_at(all.len() - rest.len());
+    EventView::parse(event)?;
+    Ok(event)
 }
 
 /// Takes one value off the front of `rest`, showing each of its tokens.
@@ -162,17 +168,22 @@ fn walk<'a>(
     rest: &mut &'a [u8],
     mut see: impl FnMut(Token<'a>) -> Result<(), MsgpackError>,
 ) -> Result<(), MsgpackError> {
+    let inside = |token| match token {
+        Token::Array(len) => Some(u64::from(len)),
+        Token::Map(len) => Some(u64::from(len) * 2),
+        _ => None,
+    };
+    let mut token = read(rest)?;
+    see(token)?;
+    // Most values hold no others, and need no room for them.
+    if inside(token).is_none_or(|inside| inside == 0) {
+        return Ok(());
+    }
     // Values still to come in each open container, outermost first.
     let mut open = [0u64; MAX_DEPTH];
     let mut depth = 0;
     loop {
-        let token = read(rest)?;
-        see(token)?;
-        let inside = match token {
-            Token::Array(len) => Some(u64::from(len)),
-            Token::Map(len) => Some(u64::from(len) * 2),
-            _ => None,
-        };
+        let inside = inside(token);
         if let Some(inside) = inside {
             *open.get_mut(depth).ok_or(MsgpackError::TooDeep)? = inside;
             depth += 1;
@@ -184,6 +195,8 @@ fn walk<'a>(
             return Ok(());
         }
         open[depth - 1] -= 1;
+        token = read(rest)?;
+        see(token)?;
     }
 }
 

@@ -40,7 +40,7 @@ pub fn decode<'a>(payload: &'a [u8], namespace: &str, max: usize) -> Result<Publ
     if packet.namespace != namespace {
         return Err(Malformed::WrongNamespace);
     }
-    check_event(packet.data)?;
+    check_name(packet.data)?;
     Ok(Publication {
         namespace: Cow::Borrowed(packet.namespace),
         rooms: opts.rooms,
@@ -54,7 +54,7 @@ pub fn decode<'a>(payload: &'a [u8], namespace: &str, max: usize) -> Result<Publ
 /// `{type, data, nsp}`.
 struct Packet<'a> {
     namespace: &'a str,
-    /// The event's array, skipped over but not yet checked.
+    /// The event's array, of which [`msgpack::check_event`] holds.
     data: &'a [u8],
 }
 
@@ -65,7 +65,7 @@ impl<'a> Packet<'a> {
         for _ in 0..pairs {
             match key(rest)? {
                 b"type" => is_event = matches!(next(rest)?, Token::Unsigned(kind) if EVENTS.contains(&kind)),
-                b"data" => data = Some(take_value(rest)?),
+                b"data" => data = Some(msgpack::take_event(rest).map_err(malformed)?),
                 b"nsp" => namespace = read_namespace(rest)?,
                 _ => skip_value(rest)?,
             }
@@ -178,9 +178,8 @@ fn read_sent_at(rest: &mut &[u8]) -> Result<Option<u64>, Malformed> {
     Ok(sent_at)
 }
 
-fn check_event(data: &[u8]) -> Result<(), Malformed> {
-    msgpack::check_event(data).map_err(malformed)?;
-    let mut rest = data;
+fn check_name(event: &[u8]) -> Result<(), Malformed> {
+    let mut rest = event;
     next(&mut rest)?;
     if let Token::Str(name) = next(&mut rest)?
         && check_event_name(utf8(name)?) == Err(EventNameError::Reserved)

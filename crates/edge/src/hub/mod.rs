@@ -8,6 +8,8 @@ mod flush;
 mod inbox;
 pub(crate) mod interest;
 mod joining;
+#[cfg(feature = "internals")]
+pub(crate) mod lone;
 pub(crate) mod members;
 mod reading;
 mod relay;

@@ -1,6 +1,7 @@
 //! The edge through its sockets: real connections on three shards, the memory broker behind them.
 
 mod doors;
+mod fanout;
 mod harness;
 
 use std::time::{Duration, Instant};
