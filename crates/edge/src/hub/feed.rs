@@ -70,6 +70,9 @@ impl Shard {
                 }
                 self.delivery(delivery);
             });
+            for (parcel, inbox) in self.parcels.iter_mut().zip(&self.context.inboxes) {
+                inbox.push_all(parcel);
+            }
             if publications > 0 {
                 self.rings.took(started, publications, bytes);
             }
@@ -182,7 +185,7 @@ impl Shard {
             frames: Default::default(),
         });
         for shard in shards.without(0).iter() {
-            if !self.context.inboxes[shard].deliver(shared.clone()) {
+            if !self.parcels[shard].deliver(&self.context.inboxes[shard], shared.clone()) {
                 self.counters.add(Count::ShardQueueFull, 1);
             }
         }
@@ -215,7 +218,7 @@ impl Shard {
         };
         for shard in shards.without(0).iter() {
             let room: Arc<str> = room.into();
-            self.context.inboxes[shard].push(match refused {
+            self.parcels[shard].push(match refused {
                 None => Post::Active { namespace, room },
                 Some(_) => Post::Refused { namespace, room },
             });
@@ -260,8 +263,8 @@ impl Shard {
             interest.lost();
         }
         self.context.metrics.rare.redis_up.with_label_values(&["feed"]).set(i64::from(up));
-        for inbox in self.context.inboxes.iter().skip(1) {
-            inbox.push(Post::Link { up });
+        for parcel in self.parcels.iter_mut().skip(1) {
+            parcel.push(Post::Link { up });
         }
         self.link(up);
     }

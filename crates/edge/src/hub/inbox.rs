@@ -1,7 +1,7 @@
 //! What others put before a shard: a queue bounded in bytes, and one wake per batch.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -89,23 +89,49 @@ pub(crate) struct Shared {
 /// A shard's queue.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    queue: Mutex<Queue>,
+    queue: Mutex<VecDeque<Post>>,
+    /// Bytes of publications that wait.
+    bytes: AtomicUsize,
     waker: mio::Waker,
     limit: usize,
     /// Sockets given to the shard that it still has.
     pub(crate) connections: AtomicUsize,
 }
 
+/// Posts that one turn of the feed makes for a shard: handed over together, so that what came together is
+/// delivered together, and the shard is woken once.
 #[derive(Debug, Default)]
-struct Queue {
+pub(crate) struct Parcel {
     posts: VecDeque<Post>,
     bytes: usize,
+}
+
+impl Parcel {
+    pub(crate) fn push(&mut self, post: Post) {
+        self.posts.push_back(post);
+    }
+
+    /// Adds a publication for `inbox`; `false` where its bound does not allow it.
+    pub(crate) fn deliver(&mut self, inbox: &Inbox, shared: Arc<Shared>) -> bool {
+        if inbox.bytes.load(Ordering::Relaxed) + self.bytes >= inbox.limit {
+            return false;
+        }
+        self.bytes += weight(&shared);
+        self.posts.push_back(Post::Deliver(shared));
+        true
+    }
 }
 
 impl Inbox {
     /// `limit`: bytes of publications that may wait.
     pub(crate) fn new(waker: mio::Waker, limit: usize) -> Self {
-        Self { queue: Mutex::default(), waker, limit, connections: AtomicUsize::new(0) }
+        Self {
+            queue: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            waker,
+            limit,
+            connections: AtomicUsize::new(0),
+        }
     }
 
     /// Makes the shard look at its feed.
@@ -116,45 +142,47 @@ impl Inbox {
     }
 
     pub(crate) fn push(&self, post: Post) {
-        if self.add(post, 0) {
+        let wake = {
+            let mut queue = self.lock();
+            queue.push_back(post);
+            queue.len() == 1
+        };
+        // A shard sleeps only with an empty queue.
+        if wake {
+            self.wake();
+        }
+    }
+
+    /// Takes a parcel over, and leaves it empty.
+    pub(crate) fn push_all(&self, parcel: &mut Parcel) {
+        if parcel.posts.is_empty() {
+            return;
+        }
+        let wake = {
+            let mut queue = self.lock();
+            self.bytes.fetch_add(std::mem::take(&mut parcel.bytes), Ordering::Relaxed);
+            let wake = queue.is_empty();
+            queue.append(&mut parcel.posts);
+            wake
+        };
+        if wake {
             self.wake();
         }
     }
 
     /// Whether no more publications should be sent for now.
     pub(crate) fn is_full(&self) -> bool {
-        self.lock().bytes >= self.limit
-    }
-
-    /// Gives a publication; `false` where the bound does not allow it.
-    pub(crate) fn deliver(&self, shared: Arc<Shared>) -> bool {
-        if self.is_full() {
-            return false;
-        }
-        let bytes = weight(&shared);
-        if self.add(Post::Deliver(shared), bytes) {
-            self.wake();
-        }
-        true
+        self.bytes.load(Ordering::Relaxed) >= self.limit
     }
 
     /// Everything that waits. `spare` is handed back to be filled.
     pub(crate) fn drain(&self, spare: &mut VecDeque<Post>) {
         let mut queue = self.lock();
-        queue.bytes = 0;
-        std::mem::swap(&mut queue.posts, spare);
+        self.bytes.store(0, Ordering::Relaxed);
+        std::mem::swap(&mut *queue, spare);
     }
 
-    /// Whether the shard has to be woken: it sleeps only with an empty queue.
-    fn add(&self, post: Post, bytes: usize) -> bool {
-        let mut queue = self.lock();
-        let wake = queue.posts.is_empty();
-        queue.posts.push_back(post);
-        queue.bytes += bytes;
-        wake
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Post>> {
         // No code panics while it holds the lock, so a poisoned queue is whole.
         self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@ use super::callers::{Arrival, Callers, caller_of};
 use super::doors::Doors;
 use super::feed::FeedDriver;
 use super::flush::Rings;
-use super::inbox::{Opening, Post};
+use super::inbox::{Opening, Parcel, Post};
 use super::interest::{Interest, Wish};
 use super::members::Members;
 use super::timers::{Leaving, Pings};
@@ -52,6 +52,8 @@ pub(super) struct Shard {
     pub(super) feed: Option<FeedDriver>,
     /// Wishes made while the feed was handing something out; told to it right after.
     pub(super) wishes: Vec<Wish>,
+    /// On shard 0: what the feed's turn makes for each shard; its own stays empty.
+    pub(super) parcels: Vec<Parcel>,
     /// Channels that every node needs and the broker refuses.
     pub(super) deaf: Vec<String>,
     pub(super) refusal_logged: Option<Instant>,
@@ -110,6 +112,7 @@ impl Shard {
             interest,
             feed: feed.map(|feed| FeedDriver::start(feed, inbox.clone())),
             wishes: Vec::new(),
+            parcels: context.inboxes.iter().map(|_| Parcel::default()).collect(),
             deaf: Vec::new(),
             refusal_logged: None,
             rings: Rings::default(),

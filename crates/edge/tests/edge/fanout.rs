@@ -82,9 +82,11 @@ fn a_publication_alone_is_one_write_per_member() {
 
 #[test]
 fn eight_publications_handed_over_at_once_are_one_write_per_member() {
-    let node = Node::start(quiet(1));
-    let mut members = mixed(&node, "r", 60);
-    assert_eq!(spent(&node, &mut members, 20, 8), (9_600.0, 1_200.0));
+    for shards in [1, 3] {
+        let node = Node::start(quiet(shards));
+        let mut members = mixed(&node, "r", 60);
+        assert_eq!(spent(&node, &mut members, 20, 8), (9_600.0, 1_200.0), "on {shards} shards");
+    }
 }
 
 #[test]
