@@ -20,6 +20,8 @@ const MAX_ADDRESSES: usize = 4;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Least and longest delay before connecting again, in milliseconds.
 const RECONNECT_MS: (u64, u64) = (50, 500);
+/// What is kept of the room for commands: what a burst of joins needed is given back.
+const KEPT_OUT: usize = 4 << 10;
 
 /// A function that has the feed's owner call it soon.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -200,9 +202,11 @@ impl Open {
                 Err(error) => return Err(error),
             }
         }
-        // Commands are rare: what a burst of joins needed is given back.
-        self.out = Vec::new();
+        self.out.clear();
         self.written = 0;
+        if self.out.capacity() > KEPT_OUT {
+            self.out = Vec::new();
+        }
         Ok(true)
     }
 

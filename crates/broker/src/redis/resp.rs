@@ -283,15 +283,17 @@ pub(crate) fn write_command(words: &[&str], out: &mut Vec<u8>) {
 
 /// Appends the head of a command of `words` words; as many [`write_bulk`] follow.
 pub(crate) fn write_head(words: usize, out: &mut Vec<u8>) {
-    out.push(b'*');
-    out.extend_from_slice(words.to_string().as_bytes());
+    write_number(b'*', words, out);
+}
+
+fn write_number(kind: u8, number: usize, out: &mut Vec<u8>) {
+    out.push(kind);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
 pub(crate) fn write_bulk(word: &str, out: &mut Vec<u8>) {
-    out.push(b'$');
-    out.extend_from_slice(word.len().to_string().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    write_number(b'$', word.len(), out);
     out.extend_from_slice(word.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
