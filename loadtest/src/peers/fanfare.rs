@@ -1,15 +1,14 @@
-//! One fanfare node with a Redis of its own.
+//! fanfare nodes with a Redis of their own.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use super::child::{Child, Scratch};
 use super::{Peer, PeerKind, Setup, free_addresses};
 use crate::dialect::Dialect;
 use crate::publish::Format;
+use crate::scrape::get;
 
 const REDIS: &str = "redis-server";
 
@@ -25,30 +24,38 @@ pub(super) fn missing(setup: &Setup) -> Option<String> {
     (!found).then(|| "redis-server is not installed: apt-get install redis-server".into())
 }
 
-pub(super) fn start(kind: PeerKind, setup: &Setup) -> anyhow::Result<Peer> {
-    let (redis, redis_address) = start_redis()?;
-    let [listen, private] = free_addresses()?;
-    let scratch = Scratch::new()?;
-    let mut command = Command::new(std::path::absolute(&setup.fanfare)?);
-    command.current_dir(scratch.path()).args([
-        "serve",
-        "--dev",
-        "--redis",
-        &format!("redis://{redis_address}"),
-        "--listen",
-        &listen.to_string(),
-        "--private",
-        &private.to_string(),
-    ]);
-    command.args(&setup.fanfare_arguments);
-    let mut server = Child::start(command, scratch)?;
-    server.wait_ready(|| is_ready(private))?;
+pub(super) fn start(kind: PeerKind, setup: &Setup, edges: usize) -> anyhow::Result<Peer> {
+    let (redis, publish) = start_redis()?;
+    let (mut servers, mut listen, mut metrics) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..edges {
+        let [public, private] = free_addresses()?;
+        servers.push(start_edge(setup, publish, public, private)?);
+        listen.push(public);
+        metrics.push(private);
+    }
     let dialect = match kind {
         PeerKind::FanfareSocketIo => Dialect::SocketIo,
         _ => Dialect::Plain,
     };
     let format = Format::Emitter;
-    Ok(Peer { kind, dialect, format, listen, publish: redis_address, server, bus: Some(redis) })
+    Ok(Peer { kind, dialect, format, listen, publish, servers, bus: Some(redis), metrics })
+}
+
+fn start_edge(
+    setup: &Setup,
+    redis: SocketAddr,
+    public: SocketAddr,
+    private: SocketAddr,
+) -> anyhow::Result<Child> {
+    let scratch = Scratch::new()?;
+    let mut command = Command::new(std::path::absolute(&setup.fanfare)?);
+    command.current_dir(scratch.path()).args(["serve", "--dev"]);
+    command.arg("--redis").arg(format!("redis://{redis}"));
+    command.arg("--listen").arg(public.to_string()).arg("--private").arg(private.to_string());
+    command.args(&setup.fanfare_arguments);
+    let mut server = Child::start(command, scratch)?;
+    server.wait_ready(|| get(private, "/readyz").is_some())?;
+    Ok(server)
 }
 
 /// Redis without persistence, on a port of its own.
@@ -62,17 +69,4 @@ fn start_redis() -> anyhow::Result<(Child, SocketAddr)> {
     let mut redis = Child::start(command, scratch)?;
     redis.wait_listening(address)?;
     Ok((redis, address))
-}
-
-/// Whether `GET /readyz` on the private listener is answered with 200.
-fn is_ready(private: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<[u8; 12]> {
-        let mut stream = TcpStream::connect(private)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {private}\r\nConnection: close\r\n\r\n")?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status)?;
-        Ok(status)
-    };
-    ask().is_ok_and(|status| status.ends_with(b" 200"))
 }

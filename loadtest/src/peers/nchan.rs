@@ -33,7 +33,8 @@ pub(super) fn start() -> anyhow::Result<Peer> {
     let mut server = Child::start(command, scratch)?;
     server.wait_listening(listen)?;
     let (kind, dialect, format) = (PeerKind::Nchan, Dialect::PathOnly, Format::Http);
-    Ok(Peer { kind, dialect, format, listen, publish: listen, server, bus: None })
+    let (listen, publish, servers) = (vec![listen], listen, vec![server]);
+    Ok(Peer { kind, dialect, format, listen, publish, servers, bus: None, metrics: Vec::new() })
 }
 
 fn module() -> Option<PathBuf> {

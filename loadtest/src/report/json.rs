@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Map, Value, json};
 
 use super::limits::Judgement;
-use super::{Results, Spread};
+use super::{Results, Spread, groups};
 use crate::measure::Round;
 use crate::peers::PeerKind;
 use crate::scenario::Figure;
@@ -36,8 +36,8 @@ fn scenario(results: &Results) -> Value {
     json!({
         "name": scenario.name,
         "about": scenario.about,
-        "rooms": scenario.rooms,
-        "connections": scenario.connections,
+        "rooms": scenario.rooms(),
+        "connections": scenario.connections(),
         "seconds": scenario.seconds,
         "headline": scenario.headline().key(),
         "peers": results.peers.iter().map(|kind| peer(results, *kind)).collect::<Vec<_>>(),
@@ -77,6 +77,8 @@ fn round(round: &Round) -> Value {
         "lost": tally.lost,
         "duplicated": tally.duplicated,
         "reordered": tally.reordered,
+        "strayed": tally.strayed,
+        "groups": round.groups.iter().map(groups::value).collect::<Vec<_>>(),
         "publications_refused": round.answers.refused,
         "connections": {
             "unreachable": faults.unreachable,

@@ -54,9 +54,18 @@ impl Limit {
         })
     }
 
+    /// Whether all peers that it is about took part.
+    pub(crate) fn is_measurable(&self, results: &Results) -> bool {
+        let base = match self.measure {
+            Measure::RatioTo(base) => Some(base),
+            Measure::Figure(_) => None,
+        };
+        [base, self.peer].into_iter().flatten().all(|peer| results.peers.contains(&peer))
+    }
+
     /// What this limit says of these results; nothing if it is about another scenario.
     pub(crate) fn judge(&self, results: &Results) -> Vec<Judgement> {
-        if self.scenario.as_ref().is_some_and(|name| name != results.scenario.name) {
+        if self.scenario.as_ref().is_some_and(|name| *name != results.scenario.name) {
             return Vec::new();
         }
         let peers: Vec<PeerKind> = match self.peer {

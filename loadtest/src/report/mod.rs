@@ -1,5 +1,6 @@
 //! What the rounds of a scenario add up to, and how it is told.
 
+mod groups;
 pub(crate) mod json;
 pub(crate) mod limits;
 pub(crate) mod text;
@@ -126,6 +127,8 @@ pub(crate) mod tests {
         Round {
             peer,
             figures: vec![(Figure::CpuPerDelivery, cpu)],
+            groups: Vec::new(),
+            timeline: Vec::new(),
             latency: None,
             tally: Tally::default(),
             faults: Faults::default(),

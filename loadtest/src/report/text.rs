@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 
-use super::{Results, Spread};
+use super::{Results, Spread, groups};
 use crate::measure::Round;
 use crate::peers::PeerKind;
 use crate::scenario::{Figure, Scenario};
+
+/// A machine on which something else does more than this is no quiet one.
+const FOREIGN_CORES: f64 = 0.3;
 
 /// One line for the end of a round.
 pub(crate) fn progress(results: &Results, round: &Round, number: usize, of: usize) -> String {
@@ -30,6 +33,10 @@ pub(crate) fn table(results: &Results) -> String {
             rows.push(row(figure.heading().into(), &cells));
         }
     }
+    for (name, cells) in groups::rows(results) {
+        let one = |value: Option<f64>| value.map(|median| Spread { median, min: median, max: median });
+        rows.push(row(name, &cells.into_iter().map(one).collect::<Vec<_>>()));
+    }
     for base in [PeerKind::Floor, PeerKind::Nchan] {
         if results.peers.contains(&base) && results.peers.len() > 1 {
             let cells: Vec<_> = results.peers.iter().map(|peer| results.ratio(*peer, base)).collect();
@@ -38,8 +45,8 @@ pub(crate) fn table(results: &Results) -> String {
     }
     let scenario = &results.scenario;
     let mut out = format!("\n{}: {}\n", scenario.name, scenario.about);
-    if Scenario::named(scenario.name).is_some_and(|usual| usual.connections != scenario.connections) {
-        writeln!(out, "  here: {} connections, {} rooms", scenario.connections, scenario.rooms)
+    if Scenario::named(&scenario.name).is_some_and(|usual| usual.connections() != scenario.connections()) {
+        writeln!(out, "  here: {} connections, {} rooms", scenario.connections(), scenario.rooms())
             .expect("a String takes every write");
     }
     align(&rows, &mut out);
@@ -67,8 +74,8 @@ fn remarks(results: &Results, peer: PeerKind, out: &mut String) {
     let (tally, faults) = (results.tally(peer), results.faults(peer));
     if !tally.is_clean() {
         remarks.push(format!(
-            "{} lost, {} duplicated, {} out of order",
-            tally.lost, tally.duplicated, tally.reordered
+            "{} lost, {} duplicated, {} out of order, {} in the wrong place",
+            tally.lost, tally.duplicated, tally.reordered, tally.strayed
         ));
     }
     if faults.total() > 0 {
@@ -85,6 +92,9 @@ fn remarks(results: &Results, peer: PeerKind, out: &mut String) {
         remarks.push(format!("result not valid: {reason}"));
     } else if results.generator_bound(peer) {
         remarks.push("generator-bound: the rate is the generator's".into());
+    }
+    if let Some(foreign) = results.figure(peer, Figure::ForeignCpu).filter(|it| it.median > FOREIGN_CORES) {
+        remarks.push(format!("something else used {} cores", number_text(foreign.median)));
     }
     if !remarks.is_empty() {
         writeln!(out, "  {}: {}", peer.name(), remarks.join("; ")).expect("a String takes every write");
@@ -139,6 +149,6 @@ mod tests {
         let text = table(&results(vec![round(PeerKind::Floor, 6.0), lossy]));
         assert!(text.contains("÷ floor"), "{text}");
         assert!(text.contains("2.00"), "{text}");
-        assert!(text.contains("nchan: 7 lost, 0 duplicated, 0 out of order"), "{text}");
+        assert!(text.contains("nchan: 7 lost, 0 duplicated, 0 out of order, 0 in"), "{text}");
     }
 }
