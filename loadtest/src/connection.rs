@@ -138,7 +138,7 @@ impl Connection {
         registry.deregister(&mut self.stream)
     }
 
-    /// Reads again. It stays known as stuck until something was read.
+    /// Reads again. It stays known as stuck until it has caught up.
     pub(crate) fn read_again(&mut self, registry: &Registry) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut self.stream, Token(self.place.index), interest)

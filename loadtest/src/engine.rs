@@ -151,6 +151,12 @@ impl<'a> Engine<'a> {
         &self.seats
     }
 
+    /// How many members a room is to have.
+    pub(crate) fn size(&self, room: usize) -> usize {
+        let group = self.seats.iter().position(|seats| seats.rooms.contains(&room));
+        group.map_or(0, |group| self.crowd.groups[group].members)
+    }
+
     pub(crate) fn settled(&self) -> usize {
         self.settled
     }
@@ -265,10 +271,18 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Those still there after reading again are like all others.
-    pub(crate) fn recover(&mut self) {
-        let back = self.connections.iter_mut().filter(|connection| connection.stage() == Stage::Settled);
-        back.for_each(Connection::recover);
+    /// Those who have read all there was are like all others again; says how many have not.
+    pub(crate) fn recover(&mut self, published: &[u64]) -> usize {
+        let mut behind = 0;
+        for connection in &mut self.connections {
+            if connection.is_stuck() && connection.stage() == Stage::Settled {
+                match connection.verdict(&self.seats[connection.group()], published).lost {
+                    0 => connection.recover(),
+                    _ => behind += 1,
+                }
+            }
+        }
+        behind
     }
 
     /// Own ends of the connections that do not read.

@@ -7,7 +7,7 @@ use crate::process::{cpu_ns, family, machine_busy_ns, rss_kib, thread_cpu_ns};
 use crate::scenario::Figure;
 
 /// The processes whose cost is measured; what they start later does not count.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Meter {
     servers: Vec<u32>,
     bus: Vec<u32>,

@@ -87,3 +87,43 @@ impl Recorder {
 fn quantile_ms(latency: &Histogram<u64>, quantile: f64) -> Option<f64> {
     (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1000.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::engine::Crowd;
+    use crate::scenario::Group;
+    use crate::stamp::Stamp;
+
+    #[test]
+    fn a_moment_tells_of_its_slice_and_takes_nothing_from_the_whole() {
+        let loud = Group { disturbs: true, ..Group::plain(1, 1) };
+        let groups = [Group::plain(1, 1), loud];
+        let (dialect, hosts) = (Dialect::Plain, &[][..]);
+        let crowd = Crowd { dialect, hosts, groups: &groups, at_once: 1, number: 0, receive_buffer: None };
+        let mut engine = Engine::new(crowd).unwrap();
+        engine.open_window(&(0..u64::MAX));
+        let mut recorder = Recorder::start(Meter::default(), &engine);
+        let deliver = |engine: &mut Engine<'_>, group: usize, milliseconds: u64| {
+            let stamp = Stamp { room: 0, sequence: 0, intended: 0 };
+            engine.ledgers[group].deliver(stamp, true, milliseconds * 1_000_000);
+        };
+        deliver(&mut engine, 0, 5);
+        deliver(&mut engine, 1, 500);
+        recorder.take(&mut engine);
+        deliver(&mut engine, 0, 20);
+        recorder.take(&mut engine);
+        recorder.take(&mut engine);
+        assert_eq!(recorder.p99_ms().map(f64::round), Some(20.0));
+        let moments = recorder.into_moments();
+        let longest: Vec<_> = moments.iter().map(|moment| moment.max_ms.map(f64::round)).collect();
+        assert_eq!(longest, [Some(5.0), Some(20.0), None], "the loud group's are not among them");
+        assert!(
+            moments[0].deliveries_per_s > moments[1].deliveries_per_s && moments[1].at_s > moments[0].at_s
+        );
+        assert_eq!(moments[2].deliveries_per_s, 0.0);
+        assert_eq!(engine.ledgers[0].close_window().len(), 2);
+        assert_eq!(engine.ledgers[1].close_window().len(), 1);
+    }
+}

@@ -15,6 +15,8 @@ use crate::watch::Watch;
 
 /// A crowd that gets nothing for this long has lost something.
 const QUIET: Duration = Duration::from_secs(3);
+/// Between two looks at what is missing.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Publications of one round.
 #[derive(Debug)]
@@ -129,11 +131,17 @@ impl Traffic {
 
     /// One publication to each room, now.
     pub(crate) fn publish_everywhere(&mut self, engine: &mut Engine<'_>) -> anyhow::Result<()> {
+        let rooms: Vec<usize> = (0..self.published.len()).collect();
+        self.publish_to(engine, &rooms)
+    }
+
+    /// One publication to each of these rooms, now.
+    pub(crate) fn publish_to(&mut self, engine: &mut Engine<'_>, rooms: &[usize]) -> anyhow::Result<()> {
         let now = engine.now();
-        for index in 0..self.streams.len() {
-            for room in engine.seats()[self.streams[index].group].rooms.clone() {
-                self.publish(engine, index, room, now)?;
-            }
+        for room in rooms {
+            let holds = |stream: &Stream| engine.seats()[stream.group].rooms.contains(room);
+            let stream = self.streams.iter().position(holds).context("each room is a group's")?;
+            self.publish(engine, stream, *room, now)?;
         }
         self.publisher.flush()
     }
@@ -145,7 +153,7 @@ impl Traffic {
             let answers = self.publisher.answers();
             let answered = answers.accepted + answers.refused >= self.by_publisher;
             let before = engine.deliveries();
-            self.turn(engine, watch, Duration::from_millis(20))?;
+            self.receive(engine, watch)?;
             let still = engine.deliveries() == before;
             if still && (answered || !self.publisher.is_answered()) && engine.missing(&self.published) == 0 {
                 return Ok(());
@@ -156,6 +164,19 @@ impl Traffic {
                 return Ok(());
             }
         }
+    }
+
+    /// Everybody reads again, until each has everything or was closed, or nothing has come for [`QUIET`].
+    pub(crate) fn catch_up(&mut self, engine: &mut Engine<'_>, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+        engine.read_again()?;
+        let mut moved = (engine.deliveries(), Instant::now());
+        while engine.recover(&self.published) > 0 && moved.1.elapsed() < QUIET {
+            self.receive(engine, watch)?;
+            if engine.deliveries() != moved.0 {
+                moved = (engine.deliveries(), Instant::now());
+            }
+        }
+        self.drain(engine, watch)
     }
 
     /// Publications so far, per room.
@@ -230,6 +251,18 @@ impl Traffic {
         Ok(())
     }
 
+    /// Receives for a little while, so that looking at everybody in between costs little beside it.
+    fn receive(&mut self, engine: &mut Engine<'_>, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+        let end = Instant::now() + LOOK;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.turn(engine, watch, left)?;
+        }
+    }
+
     fn turn(
         &mut self,
         engine: &mut Engine<'_>,
@@ -248,6 +281,8 @@ impl Traffic {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::dialect::Dialect;
     use crate::engine::Crowd;
@@ -255,25 +290,31 @@ mod tests {
     use crate::process::wait_until;
     use crate::scenario::Group;
 
-    /// What groups at a floor of this process got within a fifth of a second: of each, how many were
-    /// published, how many were delivered, and how many of these have a latency.
-    fn at_the_floor(groups: &[Group]) -> Vec<(u64, u64, u64)> {
+    /// A floor of this process: where members connect, and where orders go.
+    fn floor() -> [SocketAddr; 2] {
         let [members, orders] = free_addresses().unwrap();
         std::thread::spawn(move || crate::floor::serve(members, orders));
         wait_until(Duration::from_secs(10), || std::net::TcpStream::connect(orders).is_ok()).unwrap();
-        let hosts = [members];
-        let crowd = Crowd {
-            dialect: Dialect::PathOnly,
-            hosts: &hosts,
-            groups,
-            at_once: 7,
-            number: 0,
-            receive_buffer: None,
-        };
+        [members, orders]
+    }
+
+    /// These groups, all there.
+    fn gathered<'a>(hosts: &'a [SocketAddr], groups: &'a [Group]) -> Engine<'a> {
+        let dialect = Dialect::PathOnly;
+        let crowd = Crowd { dialect, hosts, groups, at_once: 7, number: 0, receive_buffer: None };
         let mut engine = Engine::new(crowd).unwrap();
-        let mut watch = Watch::silent();
-        engine.connect(&mut watch).unwrap();
+        engine.connect(&mut Watch::silent()).unwrap();
         assert_eq!(engine.faults().total(), 0);
+        engine
+    }
+
+    /// What groups at a floor got within a fifth of a second: of each, how many were published, how many were
+    /// delivered, and how many of these have a latency.
+    fn at_the_floor(groups: &[Group]) -> Vec<(u64, u64, u64)> {
+        let [members, orders] = floor();
+        let hosts = [members];
+        let mut engine = gathered(&hosts, groups);
+        let mut watch = Watch::silent();
         let mut traffic = Traffic::start(&mut engine, Format::Order, orders, 128).unwrap();
         engine.open_window(&(0..u64::MAX));
         traffic.drive(&mut engine, &mut watch, Duration::from_millis(200)).unwrap();
@@ -288,6 +329,41 @@ mod tests {
                 (published, ledger.deliveries(), ledger.close_window().len())
             })
             .collect()
+    }
+
+    /// Two of four stop reading, this many publications of 32 KiB come, and they read again.
+    fn with_stuck_members(publications: usize) -> (u64, u64) {
+        let [members, orders] = floor();
+        let hosts = [members];
+        let groups = [Group { stalled: 0.5, payload: Some(32_000), ..Group::plain(1, 4) }];
+        let mut engine = gathered(&hosts, &groups);
+        let mut watch = Watch::silent();
+        let mut traffic = Traffic::start(&mut engine, Format::Order, orders, 128).unwrap();
+        assert_eq!(engine.stop_reading(|seats, connection| seats.stalls(connection)).unwrap(), 2);
+        for round in 1..=publications as u64 {
+            traffic.publish_everywhere(&mut engine).unwrap();
+            // One by one: the floor shuts whoever does not take what is sent to it.
+            while engine.missing(traffic.published()) > 0 && engine.faults().total() == 0 {
+                engine.listen(Duration::from_millis(1), &mut watch).unwrap();
+            }
+            assert_eq!(engine.deliveries(), round * 2, "those who read have it, the others do not");
+        }
+        traffic.catch_up(&mut engine, &mut watch).unwrap();
+        assert!(engine.verdict(traffic.published())[0].is_clean());
+        assert_eq!(engine.faults().total(), 0);
+        (engine.stuck_closed(), engine.deliveries())
+    }
+
+    #[test]
+    fn stuck_members_that_were_kept_get_everything_once_they_read() {
+        assert_eq!(with_stuck_members(1), (0, 4));
+    }
+
+    #[test]
+    fn stuck_members_that_were_closed_are_counted_and_are_no_loss() {
+        let (closed, delivered) = with_stuck_members(400);
+        assert_eq!(closed, 2);
+        assert!(delivered < 4 * 400, "12 MiB do not fit into a socket");
     }
 
     fn paced(rooms: usize, members: usize, per_second: u32, burst: u32) -> Group {

@@ -57,11 +57,8 @@ pub(super) fn run(task: &Task<'_>, watch: &mut Watch<'_>) -> anyhow::Result<Roun
     traffic.drain(&mut engine, watch)?;
     let latencies: Vec<_> = engine.ledgers.iter_mut().map(Ledger::close_window).collect();
     if calm.as_ref().is_some_and(|calm| calm.stalled > 0) {
-        engine.read_again()?;
-        // Those that were stuck count as missing only when they have had a chance to read.
-        engine.listen(BETWEEN, watch)?;
-        engine.recover();
-        traffic.drain(&mut engine, watch)?;
+        watch.phase("those that were stuck read", None);
+        traffic.catch_up(&mut engine, watch)?;
         figures.push((Figure::StuckClosed, engine.stuck_closed() as f64));
     }
     if let (Some(before), Some(after)) = (writes, task.peer.writes()) {
