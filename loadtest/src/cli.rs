@@ -76,7 +76,7 @@ fn order(matches: &ArgMatches, scenarios: Vec<Scenario>) -> Order {
         manner: Manner {
             warmup: Duration::from_millis(*required(matches, "warmup-ms")),
             payload: *required::<u64>(matches, "payload") as usize,
-            at_once: *required::<u64>(matches, "at-once") as usize,
+            at_once: matches.get_one("at-once").map(|count: &u64| *count as usize),
         },
         setup: Setup {
             fanfare: required::<PathBuf>(matches, "bin").clone(),
@@ -168,9 +168,8 @@ fn run_arguments() -> Vec<Arg> {
         option("payload", "BYTES", "Payload of a publication where the scenario does not say")
             .default_value("128")
             .value_parser(value_parser!(u64).range(MIN_SIZE as u64..=32_768)),
-        option("at-once", "N", "Connections in the making at one time")
-            .default_value("512")
-            .value_parser(value_parser!(u64).range(1..=100_000)),
+        option("at-once", "N", "Connections in the making at one time [default: 512, in a storm all]")
+            .value_parser(value_parser!(u64).range(1..=1_000_000)),
         option("bin", "PATH", "The fanfare binary")
             .default_value("target/release/fanfare")
             .value_parser(value_parser!(PathBuf)),

@@ -45,6 +45,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct Place {
     /// Its number in the crowd.
     pub(crate) index: usize,
+    /// [`Seats::offset`] of it.
+    pub(crate) offset: usize,
     pub(crate) group: usize,
     pub(crate) host: SocketAddr,
     pub(crate) source: Ipv4Addr,
@@ -256,7 +258,7 @@ impl Connection {
     }
 
     fn deliver(&mut self, stamp: Stamp, around: &mut Surroundings<'_>) {
-        let slot = around.seats.slot(self.place.index, stamp.room as usize);
+        let slot = around.seats.slot(self.place.offset, stamp.room as usize);
         let Some(oracle) = slot.and_then(|slot| self.oracles.get_mut(slot)) else {
             self.strayed += 1;
             return;

@@ -327,6 +327,7 @@ impl<'a> Engine<'a> {
         let seats = &self.seats[group];
         let place = Place {
             index,
+            offset: seats.offset(index),
             group,
             host: self.crowd.hosts[seats.edge(index, self.crowd.hosts.len())],
             source: source_address(index, self.crowd.number),

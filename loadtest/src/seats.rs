@@ -42,10 +42,9 @@ impl Seats {
         self.rooms.start + (self.offset(connection) + slot) % self.rooms.len()
     }
 
-    /// Which of its rooms this is to a connection; `None` if it is none.
-    pub(crate) fn slot(&self, connection: usize, room: usize) -> Option<usize> {
+    /// Which of its rooms this is to the connection with that [`Seats::offset`]; `None` if it is none.
+    pub(crate) fn slot(&self, offset: usize, room: usize) -> Option<usize> {
         let room = room.checked_sub(self.rooms.start).filter(|room| *room < self.rooms.len())?;
-        let offset = self.offset(connection);
         let slot = if room >= offset { room - offset } else { room + self.rooms.len() - offset };
         (slot < self.joins).then_some(slot)
     }
@@ -71,8 +70,9 @@ impl Seats {
         up_to(turn + 1.0) > up_to(turn)
     }
 
-    fn offset(&self, connection: usize) -> usize {
-        (connection - self.connections.start) * self.joins % self.rooms.len()
+    /// Where in the group a connection's rooms start.
+    pub(crate) fn offset(&self, connection: usize) -> usize {
+        ((connection - self.connections.start) * self.joins).checked_rem(self.rooms.len()).unwrap_or(0)
     }
 }
 
@@ -98,14 +98,15 @@ mod tests {
                     for slot in 0..group.joins {
                         let room = seats.room(connection, slot);
                         members[room - seats.rooms.start] += 1;
-                        assert_eq!(seats.slot(connection, room), Some(slot));
+                        assert_eq!(seats.slot(seats.offset(connection), room), Some(slot));
                     }
                 }
                 assert!(members.iter().all(|count| *count == group.members), "{name} {}", group.name);
                 for room in seats.rooms.clone() {
-                    assert!(seats.slot(seats.speaker(room), room).is_some(), "{name}: {room} has a speaker");
+                    let speaker = seats.offset(seats.speaker(room));
+                    assert!(seats.slot(speaker, room).is_some(), "{name}: {room} has a speaker");
                 }
-                assert_eq!(seats.slot(seats.connections.start, seats.rooms.end), None);
+                assert_eq!(seats.slot(0, seats.rooms.end), None);
             }
         }
     }

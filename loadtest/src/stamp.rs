@@ -37,20 +37,32 @@ impl Stamp {
     }
 }
 
+const ALPHABET: &[u8; 16] = b"0123456789abcdef";
+
 fn push_hex<const PLACES: usize>(value: u64, out: &mut Vec<u8>) {
-    const ALPHABET: &[u8; 16] = b"0123456789abcdef";
     out.extend((0..PLACES).rev().map(|place| ALPHABET[(value >> (place * 4)) as usize & 15]));
 }
 
+/// What a byte stands for; above 15: no digit.
+const VALUES: [u8; 256] = {
+    let mut values = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+/// By table, since a branch on digit or letter is one that no processor can foresee.
 fn hex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0_u64, |value, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(value << 4 | u64::from(digit))
-    })
+    let (mut number, mut all) = (0, 0);
+    for digit in digits {
+        let value = VALUES[usize::from(*digit)];
+        number = number << 4 | u64::from(value & 15);
+        all |= value;
+    }
+    (all < 16).then_some(number)
 }
 
 #[cfg(test)]

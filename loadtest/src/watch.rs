@@ -98,8 +98,19 @@ impl Drop for Watch<'_> {
     }
 }
 
-/// Puts `line` in place of the one before it. A terminal that is gone is nobody's loss.
+/// Puts `line` in place of the one before it, cut to the terminal's width, since what is wrapped cannot be
+/// taken back. A terminal that is gone is nobody's loss.
 fn show(line: &str) {
     let mut terminal = std::io::stderr().lock();
+    let line: String = line.chars().take(columns()).collect();
     write!(terminal, "\r\x1b[K{line}").and_then(|()| terminal.flush()).ok();
+}
+
+/// Width of the terminal on standard error.
+fn columns() -> usize {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the struct is written during the call.
+    let result = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    // One that does not tell has none.
+    if result == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { usize::MAX }
 }

@@ -27,6 +27,9 @@ const TOO_BUSY: &str = "the generator was more than 90 % busy";
 /// Between everybody's being joined and the first publication, for servers that join behind the upgrade.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// Connections in the making where the making is not what is measured.
+const AT_ONCE: usize = 512;
+
 /// How rounds are run, whatever the scenario.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manner {
@@ -34,8 +37,8 @@ pub(crate) struct Manner {
     pub(crate) warmup: Duration,
     /// Bytes of a publication's payload where the scenario does not say.
     pub(crate) payload: usize,
-    /// Connections in the making at one time.
-    pub(crate) at_once: usize,
+    /// Connections in the making at one time; `None`: [`AT_ONCE`], and in a storm all.
+    pub(crate) at_once: Option<usize>,
 }
 
 /// What one round found.
@@ -109,7 +112,10 @@ impl<'a> Task<'a> {
             dialect: self.peer.dialect,
             hosts,
             groups: &self.scenario.groups,
-            at_once: self.manner.at_once,
+            at_once: self.manner.at_once.unwrap_or(match self.scenario.course {
+                Course::Storm => usize::MAX,
+                _ => AT_ONCE,
+            }),
             number: self.number,
             receive_buffer: None,
         }
