@@ -2,8 +2,8 @@
 
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
-use std::ops::{AddAssign, Range};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::connection::{Connection, Fault, Place, Surroundings};
 use crate::dialect::{Dialect, Stage};
+use crate::faults::Faults;
 use crate::ledger::Ledger;
 use crate::oracle::Tally;
 use crate::scenario::Group;
@@ -42,43 +43,6 @@ pub(crate) struct Crowd<'a> {
     pub(crate) number: usize,
     /// Size of the receive buffers; `None`: the kernel's default, which grows.
     pub(crate) receive_buffer: Option<usize>,
-}
-
-/// Connections that are not there, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Faults {
-    pub(crate) unreachable: u64,
-    pub(crate) refused: u64,
-    pub(crate) closed: u64,
-    pub(crate) garbled: u64,
-    /// Neither settled nor refused when the crowd stalled.
-    pub(crate) unanswered: u64,
-}
-
-impl Faults {
-    pub(crate) fn total(self) -> u64 {
-        self.unreachable + self.refused + self.closed + self.garbled + self.unanswered
-    }
-
-    /// One more, for that reason.
-    fn count(&mut self, fault: Fault) {
-        match fault {
-            Fault::Unreachable => self.unreachable += 1,
-            Fault::Refused => self.refused += 1,
-            Fault::Closed => self.closed += 1,
-            Fault::Garbled => self.garbled += 1,
-        }
-    }
-}
-
-impl AddAssign for Faults {
-    fn add_assign(&mut self, other: Self) {
-        self.unreachable += other.unreachable;
-        self.refused += other.refused;
-        self.closed += other.closed;
-        self.garbled += other.garbled;
-        self.unanswered += other.unanswered;
-    }
 }
 
 /// What one turn of the loop found besides the crowd.
@@ -325,12 +289,17 @@ impl<'a> Engine<'a> {
     fn open(&mut self, group: usize) -> io::Result<()> {
         let index = self.connections.len();
         let seats = &self.seats[group];
+        let host = self.crowd.hosts[seats.edge(index, self.crowd.hosts.len())];
+        let source = match host.ip().is_loopback() {
+            true => source_address(index, self.crowd.number),
+            false => Ipv4Addr::UNSPECIFIED,
+        };
         let place = Place {
             index,
             offset: seats.offset(index),
             group,
-            host: self.crowd.hosts[seats.edge(index, self.crowd.hosts.len())],
-            source: source_address(index, self.crowd.number),
+            host,
+            source,
             receive_buffer: self.crowd.receive_buffer,
         };
         self.connections.push(Connection::open(place, seats.joins, self.poll.registry())?);

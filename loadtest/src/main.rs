@@ -5,6 +5,7 @@ mod cli;
 mod connection;
 mod dialect;
 mod engine;
+mod faults;
 mod floor;
 mod kernel;
 mod ledger;

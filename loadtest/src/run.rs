@@ -57,11 +57,16 @@ pub(crate) fn run(order: &Order) -> anyhow::Result<ExitCode> {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A scenario's own limits are about itself, and of peers that are measured only.
+/// A scenario's own limits are about itself, and of peers that are measured only; whoever names a limit on
+/// the command line means it.
 fn judge(order: &Order, results: &Results) -> Vec<Judgement> {
     let scenario = &results.scenario;
-    let own = scenario.limits.iter().filter(|limit| limit.is_measurable(results));
-    let own = own.flat_map(|limit| limit.judge(results)).map(|judgement| {
+    let (own, idle): (Vec<_>, Vec<_>) =
+        scenario.limits.iter().partition(|limit| limit.is_measurable(results));
+    for limit in idle {
+        println!("not judged: {}:{limit}: that peer is not measured here", scenario.name);
+    }
+    let own = own.into_iter().flat_map(|limit| limit.judge(results)).map(|judgement| {
         let limit = format!("{}:{}", scenario.name, judgement.limit);
         Judgement { limit, ..judgement }
     });

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{Crowd, Engine, Faults};
+use crate::engine::{Crowd, Engine};
+use crate::faults::Faults;
 use crate::ledger::latencies;
 use crate::meter::{Cost, Meter};
 use crate::oracle::Tally;

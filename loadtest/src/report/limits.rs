@@ -1,5 +1,7 @@
 //! Thresholds that decide the exit code.
 
+use std::fmt;
+
 use super::Results;
 use crate::peers::PeerKind;
 use crate::scenario::{Figure, Scenario};
@@ -33,6 +35,12 @@ pub(crate) struct Judgement {
 impl Judgement {
     pub(crate) fn holds(&self) -> bool {
         self.measured.is_some_and(|measured| measured <= self.max)
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
     }
 }
 

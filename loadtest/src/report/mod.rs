@@ -7,7 +7,7 @@ pub(crate) mod text;
 
 use hdrhistogram::Histogram;
 
-use crate::engine::Faults;
+use crate::faults::Faults;
 use crate::measure::{Round, quantiles};
 use crate::oracle::Tally;
 use crate::peers::PeerKind;

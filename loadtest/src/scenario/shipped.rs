@@ -49,6 +49,7 @@ mod tests {
         let mut there: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".toml"))
             .collect();
         let mut shipped: Vec<String> = FILES.iter().map(|(name, _)| format!("{name}.toml")).collect();
         there.sort();
