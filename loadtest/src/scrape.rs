@@ -22,14 +22,24 @@ impl Writes {
 
 /// `GET path` answered with 200: the body. Anything else is nothing.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
+    ask(address, path).filter(|answer| answer.0 == "200").map(|answer| answer.1)
+}
+
+/// Whether HTTP is answered there, whatever the answer is.
+pub(crate) fn answers(address: SocketAddr) -> bool {
+    ask(address, "/").is_some()
+}
+
+/// Status and body of the answer to `GET path`.
+fn ask(address: SocketAddr, path: &str) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.split_ascii_whitespace().nth(1).filter(|status| *status == "200")?;
-    Some(body.to_owned())
+    let status = head.split_ascii_whitespace().nth(1)?;
+    Some((status.to_owned(), body.to_owned()))
 }
 
 /// A series without labels, summed over the servers; `None` unless all tell it.
