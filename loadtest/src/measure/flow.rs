@@ -71,6 +71,10 @@ pub(super) fn run(task: &Task<'_>, watch: &mut Watch<'_>) -> anyhow::Result<Roun
     round.timeline = timeline;
     round.invalid = match calm.as_ref().and_then(|calm| task.fault_of(calm.cost)) {
         _ if stretch.deliveries == 0.0 => Some("nothing was delivered"),
+        // Processes that were started after the meter, as by a master whose worker has died.
+        _ if stretch.cost.server == 0.0 && !meter.servers().is_empty() => {
+            Some("the server's cost was not seen")
+        }
         None => task.fault_of(stretch.cost),
         fault => fault,
     };

@@ -139,6 +139,14 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_can_be_judged_where_its_peers_took_part() {
+        let results = results(vec![round(PeerKind::Floor, 5.0), round(PeerKind::Nchan, 6.0)]);
+        let measurable = |text: &str| Limit::parse_ratio(text).unwrap().is_measurable(&results);
+        assert!(measurable("nchan=1") && measurable("nchan/floor=1"));
+        assert!(!measurable("fanfare-sio=1") && !measurable("fanfare-sio/nchan=1"));
+    }
+
+    #[test]
     fn what_means_nothing_is_refused() {
         for text in ["floor", "floor=x", "flor=1", "f9:floor=1", "me/floor=1"] {
             assert!(Limit::parse_ratio(text).is_err(), "{text}");
