@@ -59,14 +59,14 @@ fn fill(
         if held >= bytes {
             break;
         }
-        let before = delivered(task)?;
-        traffic.publish_to(engine, batch)?;
         let members: usize = batch.iter().map(|room| engine.size(*room)).sum();
-        while delivered(task)? < before + members as f64 {
-            if Instant::now() > deadline {
-                bail!("outboxes hold {held} bytes after {} s, not {bytes}", PATIENCE.as_secs());
-            }
+        let goal = delivered(task)? + members as f64;
+        traffic.publish_to(engine, batch)?;
+        while delivered(task)? < goal && Instant::now() < deadline {
             traffic.drive(engine, watch, Duration::from_millis(5))?;
+        }
+        if Instant::now() > deadline {
+            bail!("outboxes hold {held} bytes after {} s, not {bytes}", PATIENCE.as_secs());
         }
     }
     Ok(())
