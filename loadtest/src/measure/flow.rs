@@ -49,13 +49,14 @@ pub(super) fn run(task: &Task<'_>, watch: &mut Watch<'_>) -> anyhow::Result<Roun
     let stretch = stretch(phase, task, &meter, &mut engine, &mut traffic, watch)?;
     let timeline = watch.moments();
     let mut figures = costs(task, &stretch);
+    // What is on its way must not wait while the kernel is asked.
+    watch.phase("draining", None);
+    traffic.drain(&mut engine, watch)?;
+    let latencies: Vec<_> = engine.ledgers.iter_mut().map(Ledger::close_window).collect();
     if let Some(calm) = calm.as_ref().filter(|calm| calm.stalled > 0) {
         figures.push((Figure::RssGrowth, meter.server_rss_kib().saturating_sub(calm.rss_kib) as f64));
         figures.extend(kernel_figures(&engine, calm));
     }
-    watch.phase("draining", None);
-    traffic.drain(&mut engine, watch)?;
-    let latencies: Vec<_> = engine.ledgers.iter_mut().map(Ledger::close_window).collect();
     if calm.as_ref().is_some_and(|calm| calm.stalled > 0) {
         watch.phase("those that were stuck read", None);
         traffic.catch_up(&mut engine, watch)?;
