@@ -1,9 +1,11 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
@@ -14,13 +16,15 @@ use crate::publish::Format;
 use crate::report::document::Side;
 use crate::report::limits::Limit;
 use crate::run::Order;
-use crate::scenario::{Load, SCENARIOS, Scenario};
+use crate::scenario::{Load, Scenario, shipped};
 use crate::stamp::MIN_SIZE;
 
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum Task {
     Run(Box<Order>),
+    /// Name the scenarios.
+    List,
     /// Make the page from a JSON report.
     Report {
         json: PathBuf,
@@ -33,28 +37,47 @@ pub(crate) enum Task {
     },
 }
 
-/// Reads the arguments; prints help or what is wrong and exits where there is nothing to do.
-pub(crate) fn parse() -> Task {
+/// Reads the arguments; prints help or what is wrong with them and exits where there is nothing to do.
+/// Errors are those of scenario files.
+pub(crate) fn parse() -> anyhow::Result<Task> {
     match command().get_matches().subcommand() {
         Some(("floor", matches)) => {
-            Task::Floor { members: *required(matches, "listen"), orders: *required(matches, "orders") }
+            Ok(Task::Floor { members: *required(matches, "listen"), orders: *required(matches, "orders") })
         }
-        Some(("report", matches)) => Task::Report {
+        Some(("report", matches)) => Ok(Task::Report {
             json: required::<PathBuf>(matches, "report").clone(),
             html: required::<PathBuf>(matches, "html").clone(),
-        },
-        Some(("all", matches)) => Task::Run(Box::new(order(matches, SCENARIOS))),
+        }),
+        Some(("list", _)) => Ok(Task::List),
+        Some(("all", matches)) => Ok(Task::Run(Box::new(order(matches, shipped().to_vec())))),
         Some((_, matches)) => {
-            let names: Vec<&String> = matches.get_many("scenario").into_iter().flatten().collect();
-            let named = SCENARIOS.iter().filter(|scenario| names.iter().any(|name| *name == scenario.name));
-            Task::Run(Box::new(order(matches, &named.copied().collect::<Vec<_>>())))
+            let named = matches.get_many::<String>("scenario").into_iter().flatten();
+            let named = named.map(|name| scenario(name)).collect::<Result<_, _>>()?;
+            Ok(Task::Run(Box::new(order(matches, named))))
         }
         None => unreachable!("clap requires a subcommand"),
     }
 }
 
-fn order(matches: &ArgMatches, scenarios: &[Scenario]) -> Order {
-    let scenarios = scenarios.iter().map(|scenario| adjusted(*scenario, matches)).collect();
+/// Prints what comes with the program.
+pub(crate) fn list() -> ExitCode {
+    print!("{}", listing());
+    ExitCode::SUCCESS
+}
+
+/// One of those that come with the program, or a file.
+fn scenario(name: &str) -> anyhow::Result<Scenario> {
+    if name.ends_with(".toml") {
+        return Scenario::read(Path::new(name));
+    }
+    Scenario::named(name).with_context(|| {
+        let names: Vec<&str> = shipped().iter().map(|scenario| scenario.name.as_str()).collect();
+        format!("no scenario is named {name}; there are {}, and files that end in .toml", names.join(", "))
+    })
+}
+
+fn order(matches: &ArgMatches, scenarios: Vec<Scenario>) -> Order {
+    let scenarios = scenarios.into_iter().map(|scenario| adjusted(scenario, matches)).collect();
     let many = |name: &str| -> Vec<Limit> { matches.get_many(name).into_iter().flatten().cloned().collect() };
     let peers = matches.get_many::<String>("peers");
     let mut peers: Option<Vec<PeerKind>> =
@@ -72,7 +95,7 @@ fn order(matches: &ArgMatches, scenarios: &[Scenario]) -> Order {
         manner: Manner {
             warmup: Duration::from_millis(*required(matches, "warmup-ms")),
             payload: *required::<u64>(matches, "payload") as usize,
-            at_once: *required::<u64>(matches, "at-once") as usize,
+            at_once: matches.get_one("at-once").map(|count: &u64| *count as usize),
         },
         setup: Setup {
             fanfare: required::<PathBuf>(matches, "bin").clone(),
@@ -92,8 +115,15 @@ fn adjusted(mut scenario: Scenario, matches: &ArgMatches) -> Scenario {
     if let Some(seconds) = matches.get_one::<u64>("seconds") {
         scenario.seconds = *seconds;
     }
-    if let (Some(rate), Load::Paced { per_second }) = (matches.get_one::<u32>("rate"), &mut scenario.load) {
-        *per_second = *rate;
+    for group in &mut scenario.groups {
+        if let (Some(rate), Load::Paced { per_second, .. }) =
+            (matches.get_one::<u32>("rate"), &mut group.load)
+        {
+            *per_second = *rate;
+        }
+    }
+    if matches.get_flag("no-limits") {
+        scenario.limits.clear();
     }
     scenario
 }
@@ -102,26 +132,25 @@ fn required<'a, T: Clone + Send + Sync + 'static>(matches: &'a ArgMatches, name:
     matches.get_one(name).expect("clap requires it or has a default")
 }
 
+fn listing() -> String {
+    shipped().iter().map(|scenario| format!("  {:<12} {}\n", scenario.name, scenario.about)).collect()
+}
+
 fn command() -> Command {
-    let scenarios =
-        || SCENARIOS.iter().map(|scenario| format!("  {:<8} {}\n", scenario.name, scenario.about));
+    let named = "One that comes with the program, or a file that ends in .toml";
     Command::new("loadtest")
         .about("Measures fan-out servers side by side, talking to them only over the wire")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .after_help(format!("Scenarios:\n{}", scenarios().collect::<String>()))
+        .after_help(format!("Scenarios:\n{}", listing()))
         .subcommand(
             Command::new("run")
                 .about("Runs the scenarios named")
-                .arg(
-                    Arg::new("scenario")
-                        .required(true)
-                        .num_args(1..)
-                        .value_parser(PossibleValuesParser::new(SCENARIOS.iter().map(|each| each.name))),
-                )
+                .arg(Arg::new("scenario").required(true).num_args(1..).help(named))
                 .args(run_arguments()),
         )
+        .subcommand(Command::new("list").about("Names the scenarios that come with the program"))
         .subcommand(Command::new("all").about("Runs every scenario").args(run_arguments()))
         .subcommand(
             Command::new("report")
@@ -164,18 +193,21 @@ fn run_arguments() -> Vec<Arg> {
             .value_parser(value_parser!(u64)),
         option("connections", "N", "Another number of connections; rooms keep their size")
             .value_parser(value_parser!(u64).range(1..=1_000_000)),
-        option("rate", "N", "Another number of publications per second where they are paced")
+        option("rate", "N", "Another number of publications per second for each group that has one")
             .value_parser(value_parser!(u32).range(1..=1_000_000)),
-        option("payload", "BYTES", "Payload of a publication")
+        option("payload", "BYTES", "Payload of a publication where the scenario does not say")
             .default_value("128")
             .value_parser(value_parser!(u64).range(MIN_SIZE as u64..=32_768)),
-        option("at-once", "N", "Connections in the making at one time")
-            .default_value("512")
-            .value_parser(value_parser!(u64).range(1..=100_000)),
+        option("at-once", "N", "Connections in the making at one time [default: 512, in a storm all]")
+            .value_parser(value_parser!(u64).range(1..=1_000_000)),
         option("bin", "PATH", "The fanfare binary")
             .default_value("target/release/fanfare")
             .value_parser(value_parser!(PathBuf)),
         repeated("fanfare-arg", "ARG", "One more argument for fanfare serve").allow_hyphen_values(true),
+        Arg::new("no-limits")
+            .long("no-limits")
+            .action(ArgAction::SetTrue)
+            .help("Do not judge by the limits in the scenarios' files"),
         option("at", "DIALECT://HOST:PORT", "A server that runs already; measured alone, or beside --peers")
             .long_help(format!(
                 "A server that runs already, measured alone or beside --peers. DIALECT is {}; further edges \
@@ -255,22 +287,24 @@ mod tests {
     fn options_reach_the_order() {
         let matches = command()
             .try_get_matches_from(
-                "loadtest run f1 idle --peers floor,nchan --connections 50 --rate 7 --max-ratio f1:nchan/floor=2 --min-ratio f8:nchan.deliveries_per_s=4"
+                "loadtest run f1 --no-limits --peers floor,nchan --connections 50 --rate 7 --max-ratio f1:nchan/floor=2 --min-ratio f8:nchan.deliveries_per_s=4"
                     .split(' '),
             )
             .unwrap();
         let (_, matches) = matches.subcommand().unwrap();
-        let order = order(matches, SCENARIOS);
+        let order = order(matches, vec![scenario("f1").unwrap()]);
         assert_eq!(order.peers, Some(vec![PeerKind::Floor, PeerKind::Nchan]));
-        assert_eq!(order.scenarios[0].connections, 50);
-        assert_eq!(order.scenarios[0].load, Load::Paced { per_second: 7 });
+        assert_eq!(order.scenarios[0].connections(), 50);
+        assert_eq!(order.scenarios[0].groups[0].load, Load::Paced { per_second: 7, burst: 1 });
+        assert_eq!(order.scenarios[0].limits, []);
         let limits = [
             Limit::parse_ratio("f1:nchan/floor=2", Side::AtMost),
             Limit::parse_ratio("f8:nchan.deliveries_per_s=4", Side::AtLeast),
         ];
         assert_eq!(order.limits, limits.map(Result::unwrap));
         assert_eq!(order.setup.running, None);
-        assert!(command().try_get_matches_from(["loadtest", "run", "f9"]).is_err());
+        assert!(scenario("f9").unwrap_err().to_string().contains("there are f1, f8"));
+        assert!(format!("{:#}", scenario("none/such.toml").unwrap_err()).contains("none/such.toml"));
     }
 
     #[test]
@@ -279,7 +313,7 @@ mod tests {
             let line =
                 format!("loadtest run f1 --at plain://127.0.0.1:1 --publish-to redis://127.0.0.1:2{more}");
             let matches = command().try_get_matches_from(line.split(' ')).unwrap();
-            order(matches.subcommand().unwrap().1, SCENARIOS).peers
+            order(matches.subcommand().unwrap().1, vec![scenario("f1").unwrap()]).peers
         };
         assert_eq!(peers(""), Some(vec![PeerKind::Running]));
         assert_eq!(peers(" --peers floor"), Some(vec![PeerKind::Floor, PeerKind::Running]));

@@ -6,11 +6,13 @@ use std::os::fd::AsRawFd;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use smallvec::{SmallVec, smallvec};
 use socket2::{Domain, Socket, Type};
 
 use crate::dialect::{Dialect, Reaction, Stage};
 use crate::ledger::Ledger;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, Tally};
+use crate::seats::Seats;
 use crate::stamp::Stamp;
 use crate::websocket::{self, Opcode};
 
@@ -27,59 +29,102 @@ pub(crate) enum Fault {
     Garbled,
 }
 
-/// What a connection is part of: the same for the whole crowd.
+/// What a connection is part of: the same for its whole group.
 #[derive(Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) dialect: Dialect,
-    pub(crate) host: SocketAddr,
     pub(crate) rooms: &'a [String],
+    pub(crate) seats: &'a Seats,
     pub(crate) ledger: &'a mut Ledger,
+    /// Time of the event, in nanoseconds of the run's clock.
+    pub(crate) now: u64,
+}
+
+/// Who a connection is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Its number in the crowd.
+    pub(crate) index: usize,
+    /// [`Seats::offset`] of it.
+    pub(crate) offset: usize,
+    pub(crate) group: usize,
+    pub(crate) host: SocketAddr,
+    pub(crate) source: Ipv4Addr,
+    /// Size of the kernel's receive buffer; `None`: the kernel's default, which grows.
+    pub(crate) receive_buffer: Option<usize>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    place: Place,
     stage: Stage,
-    room: Option<usize>,
-    oracle: Oracle,
+    joined: usize,
+    /// Not read at present, or not until it was closed.
+    stuck: bool,
+    strayed: u64,
+    /// One for each of its rooms.
+    oracles: SmallVec<[Oracle; 1]>,
     /// The start of a frame whose end has not come.
     tail: Vec<u8>,
     unsent: Vec<u8>,
 }
 
 impl Connection {
-    /// Starts connecting from `source`; `room` is an index into the crowd's rooms.
-    pub(crate) fn open(
-        host: SocketAddr,
-        source: Ipv4Addr,
-        room: Option<usize>,
-        registry: &Registry,
-        token: Token,
-    ) -> io::Result<Self> {
+    /// Starts connecting; it will join `joins` rooms.
+    pub(crate) fn open(place: Place, joins: usize, registry: &Registry) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
         choose_port_late(&socket)?;
-        socket.bind(&SocketAddrV4::new(source, 0).into())?;
+        socket.bind(&SocketAddrV4::new(place.source, 0).into())?;
         socket.set_tcp_nodelay(true)?;
-        match socket.connect(&host.into()) {
+        if let Some(bytes) = place.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        match socket.connect(&place.host.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}
         }
         let mut stream = TcpStream::from_std(socket.into());
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let stage = Stage::Connecting;
-        Ok(Self { stream, stage, room, oracle: Oracle::default(), tail: Vec::new(), unsent: Vec::new() })
+        registry.register(&mut stream, Token(place.index), Interest::READABLE | Interest::WRITABLE)?;
+        let mut oracles = smallvec![];
+        oracles.resize_with(joins, Oracle::default);
+        Ok(Self {
+            stream,
+            place,
+            stage: Stage::Connecting,
+            joined: 0,
+            stuck: false,
+            strayed: 0,
+            oracles,
+            tail: Vec::new(),
+            unsent: Vec::new(),
+        })
     }
 
     pub(crate) fn stage(&self) -> Stage {
         self.stage
     }
 
-    pub(crate) fn room(&self) -> Option<usize> {
-        self.room
+    pub(crate) fn group(&self) -> usize {
+        self.place.group
     }
 
-    pub(crate) fn oracle(&self) -> &Oracle {
-        &self.oracle
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// Its own end, by which the other end knows it.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
+    /// The oracles' word, given how much each room of the crowd was sent.
+    pub(crate) fn verdict(&self, seats: &Seats, published: &[u64]) -> Tally {
+        let mut all = Tally { strayed: self.strayed, ..Tally::default() };
+        for (slot, oracle) in self.oracles.iter().enumerate() {
+            all += oracle.verdict(published[seats.room(self.place.index, slot)]);
+        }
+        all
     }
 
     /// Marks it gone and releases the socket's buffers in the kernel; the descriptor goes with the crowd.
@@ -87,6 +132,29 @@ impl Connection {
         self.stage = Stage::Gone;
         // It may be closed already, which is what is wanted.
         self.stream.shutdown(std::net::Shutdown::Both).ok();
+    }
+
+    /// Stops reading: the kernel's buffers fill, then the server's.
+    pub(crate) fn stop_reading(&mut self, registry: &Registry) -> io::Result<()> {
+        self.stuck = true;
+        registry.deregister(&mut self.stream)
+    }
+
+    /// Reads again. It stays known as stuck until it has caught up.
+    pub(crate) fn read_again(&mut self, registry: &Registry) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut self.stream, Token(self.place.index), interest)
+    }
+
+    /// Says that it reads like all others.
+    pub(crate) fn recover(&mut self) {
+        self.stuck = false;
+    }
+
+    /// Says a text frame.
+    pub(crate) fn say(&mut self, text: &str) -> Result<(), Fault> {
+        websocket::write_masked(Opcode::Text, text.as_bytes(), &mut self.unsent);
+        self.flush()
     }
 
     /// The socket takes bytes: the first time, this is the end of connecting.
@@ -98,8 +166,8 @@ impl Connection {
             let request = format!(
                 "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n\r\n",
-                around.dialect.path(room_name(self.room, around.rooms)),
-                around.host,
+                around.dialect.path(self.room(around)),
+                self.place.host,
                 websocket::KEY,
             );
             self.unsent.extend_from_slice(request.as_bytes());
@@ -147,15 +215,14 @@ impl Connection {
                 return Err(Fault::Refused);
             }
             used = head + 4;
-            let reaction = around.dialect.upgraded(room_name(self.room, around.rooms));
+            let reaction = around.dialect.upgraded(self.room(around));
             self.react(reaction, b"", around)?;
         }
         while let Some(frame) = websocket::parse(&bytes[used..]).map_err(|_| Fault::Garbled)? {
             used += frame.length;
             match frame.opcode {
                 Opcode::Text | Opcode::Binary => {
-                    let room = room_name(self.room, around.rooms);
-                    let reaction = around.dialect.heard(self.stage, frame.payload, room);
+                    let reaction = around.dialect.heard(self.stage, frame.payload, self.room(around));
                     self.react(reaction, frame.payload, around)?;
                 }
                 Opcode::Ping => websocket::write_masked(Opcode::Pong, frame.payload, &mut self.unsent),
@@ -178,16 +245,44 @@ impl Connection {
                 websocket::write_masked(Opcode::Text, text.as_bytes(), &mut self.unsent);
                 self.stage = stage;
             }
+            Reaction::Become(Stage::Settled) => self.join_next(around),
             Reaction::Become(stage) => self.stage = stage,
             Reaction::Refuse => return Err(Fault::Refused),
             Reaction::Deliver => {
                 if let Some(stamp) = Stamp::find(payload) {
-                    let first = self.oracle.observe(stamp.sequence);
-                    around.ledger.deliver(stamp, first);
+                    self.deliver(stamp, around);
                 }
             }
         }
         Ok(())
+    }
+
+    fn deliver(&mut self, stamp: Stamp, around: &mut Surroundings<'_>) {
+        let slot = around.seats.slot(self.place.offset, stamp.room as usize);
+        let Some(oracle) = slot.and_then(|slot| self.oracles.get_mut(slot)) else {
+            self.strayed += 1;
+            return;
+        };
+        let first = oracle.observe(stamp.sequence);
+        around.ledger.deliver(stamp, first, around.now);
+    }
+
+    /// In one more room, or in none: asks for the next, or all is there.
+    fn join_next(&mut self, around: &Surroundings<'_>) {
+        self.joined += 1;
+        if self.joined >= self.oracles.len() {
+            self.stage = Stage::Settled;
+        } else if let Some(room) = self.room(around) {
+            let text = around.dialect.join(room);
+            websocket::write_masked(Opcode::Text, text.as_bytes(), &mut self.unsent);
+            self.stage = Stage::Joining;
+        }
+    }
+
+    /// The room to ask for, while there is one.
+    fn room<'a>(&self, around: &Surroundings<'a>) -> Option<&'a str> {
+        (self.joined < self.oracles.len())
+            .then(|| around.rooms[around.seats.room(self.place.index, self.joined)].as_str())
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
@@ -201,10 +296,6 @@ impl Connection {
         }
         Ok(())
     }
-}
-
-fn room_name(room: Option<usize>, rooms: &[String]) -> Option<&str> {
-    room.and_then(|index| rooms.get(index)).map(String::as_str)
 }
 
 /// Lets the kernel pick the port at `connect`, when it knows the destination: otherwise a bound source

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::ops::AddAssign;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,18 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
-use crate::connection::{Connection, Fault, Surroundings};
+use crate::connection::{Connection, Fault, Place, Surroundings};
 use crate::dialect::{Dialect, Stage};
+use crate::faults::Faults;
 use crate::ledger::Ledger;
 use crate::oracle::Tally;
+use crate::scenario::Group;
+use crate::seats::{Seats, source_address};
+use crate::watch::Watch;
 
 const BUFFER: usize = 256 << 10;
 /// Few enough that a due publication waits for less than a millisecond of reading.
 const EVENTS: usize = 128;
-/// Connections per source address: below the 28,000 ports of the default range.
-const PER_SOURCE: usize = 20_000;
 /// A crowd that does not move for this long has lost somebody.
 const STALLED: Duration = Duration::from_secs(10);
 
@@ -29,49 +31,18 @@ pub(crate) const TIMER: Token = Token(usize::MAX - 2);
 
 /// Who connects.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Crowd {
-    pub(crate) connections: usize,
+pub(crate) struct Crowd<'a> {
+    pub(crate) dialect: Dialect,
+    /// Where the servers are; members of each room are dealt to them in turn.
+    pub(crate) hosts: &'a [SocketAddr],
+    pub(crate) groups: &'a [Group],
     /// Connections that may be on their way to being settled at one time.
     pub(crate) at_once: usize,
-    /// Makes source addresses of one crowd differ from the last one's, whose ports linger in TIME_WAIT.
-    pub(crate) round: usize,
-}
-
-/// Connections that are not there, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Faults {
-    pub(crate) unreachable: u64,
-    pub(crate) refused: u64,
-    pub(crate) closed: u64,
-    pub(crate) garbled: u64,
-    /// Neither settled nor refused when the crowd stalled.
-    pub(crate) unanswered: u64,
-}
-
-impl Faults {
-    pub(crate) fn total(self) -> u64 {
-        self.unreachable + self.refused + self.closed + self.garbled + self.unanswered
-    }
-
-    /// One more, for that reason.
-    fn count(&mut self, fault: Fault) {
-        match fault {
-            Fault::Unreachable => self.unreachable += 1,
-            Fault::Refused => self.refused += 1,
-            Fault::Closed => self.closed += 1,
-            Fault::Garbled => self.garbled += 1,
-        }
-    }
-}
-
-impl AddAssign for Faults {
-    fn add_assign(&mut self, other: Self) {
-        self.unreachable += other.unreachable;
-        self.refused += other.refused;
-        self.closed += other.closed;
-        self.garbled += other.garbled;
-        self.unanswered += other.unanswered;
-    }
+    /// Makes rooms and source addresses of one crowd differ from the last one's, whose ports linger in
+    /// TIME_WAIT.
+    pub(crate) number: usize,
+    /// Size of the receive buffers; `None`: the kernel's default, which grows.
+    pub(crate) receive_buffer: Option<usize>,
 }
 
 /// What one turn of the loop found besides the crowd.
@@ -82,33 +53,39 @@ pub(crate) struct Ready {
 }
 
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub(crate) struct Engine<'a> {
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
-    dialect: Dialect,
-    host: SocketAddr,
+    crowd: Crowd<'a>,
     rooms: Vec<String>,
+    seats: Vec<Seats>,
     connections: Vec<Connection>,
     settled: usize,
     faults: Faults,
-    pub(crate) ledger: Ledger,
+    stuck_closed: u64,
+    start: Instant,
+    /// One for each group.
+    pub(crate) ledgers: Vec<Ledger>,
 }
 
-impl Engine {
-    /// `rooms` may be empty: then nobody joins anything.
-    pub(crate) fn new(dialect: Dialect, host: SocketAddr, rooms: Vec<String>) -> io::Result<Self> {
+impl<'a> Engine<'a> {
+    pub(crate) fn new(crowd: Crowd<'a>) -> io::Result<Self> {
+        let seats = Seats::of(crowd.groups);
+        let rooms = seats.last().map_or(0, |seats| seats.rooms.end);
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; BUFFER],
-            dialect,
-            host,
-            rooms,
+            rooms: (0..rooms).map(|room| format!("r{}-{room}", crowd.number)).collect(),
+            ledgers: seats.iter().map(|_| Ledger::new()).collect(),
+            seats,
+            crowd,
             connections: Vec::new(),
             settled: 0,
             faults: Faults::default(),
-            ledger: Ledger::new(),
+            stuck_closed: 0,
+            start: Instant::now(),
         })
     }
 
@@ -121,8 +98,27 @@ impl Engine {
         self.poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)
     }
 
+    /// Nanoseconds since this crowd began.
+    pub(crate) fn now(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    pub(crate) fn crowd(&self) -> Crowd<'a> {
+        self.crowd
+    }
+
     pub(crate) fn rooms(&self) -> &[String] {
         &self.rooms
+    }
+
+    pub(crate) fn seats(&self) -> &[Seats] {
+        &self.seats
+    }
+
+    /// How many members a room is to have.
+    pub(crate) fn size(&self, room: usize) -> usize {
+        let group = self.seats.iter().position(|seats| seats.rooms.contains(&room));
+        group.map_or(0, |group| self.crowd.groups[group].members)
     }
 
     pub(crate) fn settled(&self) -> usize {
@@ -133,21 +129,41 @@ impl Engine {
         self.faults
     }
 
+    /// Connections that the server closed while they did not read.
+    pub(crate) fn stuck_closed(&self) -> u64 {
+        self.stuck_closed
+    }
+
+    /// Deliveries to everybody, duplicates included.
+    pub(crate) fn deliveries(&self) -> u64 {
+        self.ledgers.iter().map(Ledger::deliveries).sum()
+    }
+
+    /// Publications intended in this time count for every group's latency.
+    pub(crate) fn open_window(&mut self, window: &Range<u64>) {
+        for ledger in &mut self.ledgers {
+            ledger.open_window(window.clone());
+        }
+    }
+
     /// Connects everybody and waits until each is settled or lost.
-    pub(crate) fn connect(&mut self, crowd: Crowd) -> io::Result<()> {
-        self.connections.reserve(crowd.connections);
+    pub(crate) fn connect(&mut self, watch: &mut Watch<'_>) -> io::Result<()> {
+        let all = self.seats.last().map_or(0, |seats| seats.connections.end);
+        self.connections.reserve(all);
         let mut progress = (self.arrived(), Instant::now());
-        while self.arrived() < crowd.connections {
-            while self.connections.len() < crowd.connections
-                && self.connections.len() - self.arrived() < crowd.at_once
+        let mut group = 0;
+        while self.arrived() < all {
+            while self.connections.len() < all && self.connections.len() - self.arrived() < self.crowd.at_once
             {
-                self.open(crowd)?;
+                group += usize::from(self.connections.len() == self.seats[group].connections.end);
+                self.open(group)?;
             }
             self.turn(Some(Duration::from_millis(50)))?;
+            watch.look(self);
             if self.arrived() > progress.0 {
                 progress = (self.arrived(), Instant::now());
             } else if progress.1.elapsed() > STALLED {
-                self.faults.unanswered += (crowd.connections - self.arrived()) as u64;
+                self.faults.unanswered += (all - self.arrived()) as u64;
                 break;
             }
         }
@@ -155,7 +171,7 @@ impl Engine {
     }
 
     /// Answers pings and counts what comes, for `length`.
-    pub(crate) fn listen(&mut self, length: Duration) -> io::Result<()> {
+    pub(crate) fn listen(&mut self, length: Duration, watch: &mut Watch<'_>) -> io::Result<()> {
         let end = Instant::now() + length;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -163,6 +179,7 @@ impl Engine {
                 return Ok(());
             }
             self.turn(Some(left.min(Duration::from_millis(100))))?;
+            watch.look(self);
         }
     }
 
@@ -185,57 +202,124 @@ impl Engine {
         Ok(ready)
     }
 
-    /// The oracle's word on everybody, given how much each room was sent.
-    pub(crate) fn verdict(&self, published: &[u64]) -> Tally {
-        let mut all = Tally::default();
-        for connection in &self.connections {
-            if let Some(room) = connection.room() {
-                all += connection.oracle().verdict(published[room]);
-            }
+    /// A member of `room` says that it publishes this.
+    pub(crate) fn publish_as_member(&mut self, group: usize, room: usize, payload: &str) {
+        let index = self.seats[group].speaker(room);
+        let text = self.crowd.dialect.publish(&self.rooms[room], payload);
+        // Whoever is gone publishes nothing: the oracle finds it missing.
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        if connection.stage() == Stage::Settled
+            && let Err(fault) = connection.say(&text)
+        {
+            self.lose(index, fault);
         }
-        all
     }
 
-    /// How many members each room has by now.
-    pub(crate) fn members(&self) -> Vec<u64> {
-        let mut members = vec![0; self.rooms.len()];
-        for connection in &self.connections {
-            if let (Some(room), Stage::Settled) = (connection.room(), connection.stage()) {
-                members[room] += 1;
+    /// Members that match stop reading.
+    pub(crate) fn stop_reading(&mut self, matches: impl Fn(&Seats, usize) -> bool) -> io::Result<usize> {
+        let mut count = 0;
+        for (index, connection) in self.connections.iter_mut().enumerate() {
+            if connection.stage() == Stage::Settled && matches(&self.seats[connection.group()], index) {
+                connection.stop_reading(self.poll.registry())?;
+                count += 1;
             }
         }
-        members
+        Ok(count)
+    }
+
+    /// Everybody reads again.
+    pub(crate) fn read_again(&mut self) -> io::Result<()> {
+        for connection in self.connections.iter_mut().filter(|connection| connection.is_stuck()) {
+            connection.read_again(self.poll.registry())?;
+        }
+        Ok(())
+    }
+
+    /// Those who have read all there was are like all others again; says how many have not.
+    pub(crate) fn recover(&mut self, published: &[u64]) -> usize {
+        let mut behind = 0;
+        for connection in &mut self.connections {
+            if connection.is_stuck() && connection.stage() == Stage::Settled {
+                match connection.verdict(&self.seats[connection.group()], published).lost {
+                    0 => connection.recover(),
+                    _ => behind += 1,
+                }
+            }
+        }
+        behind
+    }
+
+    /// Own ends of the connections that do not read.
+    pub(crate) fn stuck(&self) -> Vec<SocketAddr> {
+        let stuck = self.connections.iter().filter(|connection| connection.is_stuck());
+        stuck.filter_map(|connection| connection.address().ok()).collect()
+    }
+
+    /// The oracle's word on each group, given how much each room was sent. Whoever was closed for not
+    /// reading has been told so, and has lost nothing.
+    pub(crate) fn verdict(&self, published: &[u64]) -> Vec<Tally> {
+        self.tallies(published, |connection| !(connection.is_stuck() && connection.stage() == Stage::Gone))
+    }
+
+    /// Deliveries that are still to come to those who are there and read.
+    pub(crate) fn missing(&self, published: &[u64]) -> u64 {
+        let reads = |it: &Connection| it.stage() == Stage::Settled && !it.is_stuck();
+        self.tallies(published, reads).iter().map(|tally| tally.lost).sum()
+    }
+
+    /// How many members each group has by now.
+    pub(crate) fn members(&self, group: usize) -> u32 {
+        let there = |it: &&Connection| it.group() == group && it.stage() == Stage::Settled;
+        self.connections.iter().filter(there).count() as u32
+    }
+
+    fn tallies(&self, published: &[u64], matches: impl Fn(&Connection) -> bool) -> Vec<Tally> {
+        let mut all = vec![Tally::default(); self.seats.len()];
+        for connection in self.connections.iter().filter(|connection| matches(connection)) {
+            let group = connection.group();
+            all[group] += connection.verdict(&self.seats[group], published);
+        }
+        all
     }
 
     fn arrived(&self) -> usize {
         self.settled + self.faults.total() as usize
     }
 
-    fn open(&mut self, crowd: Crowd) -> io::Result<()> {
+    fn open(&mut self, group: usize) -> io::Result<()> {
         let index = self.connections.len();
-        let room = (!self.rooms.is_empty()).then(|| index % self.rooms.len());
-        let source = match self.host {
-            host if host.ip().is_loopback() => source_address(index, crowd.round),
-            _ => Ipv4Addr::UNSPECIFIED,
+        let seats = &self.seats[group];
+        let host = self.crowd.hosts[seats.edge(index, self.crowd.hosts.len())];
+        let source = match host.ip().is_loopback() {
+            true => source_address(index, self.crowd.number),
+            false => Ipv4Addr::UNSPECIFIED,
         };
-        let registry = self.poll.registry();
-        let connection = Connection::open(self.host, source, room, registry, Token(index))?;
-        self.connections.push(connection);
+        let place = Place {
+            index,
+            offset: seats.offset(index),
+            group,
+            host,
+            source,
+            receive_buffer: self.crowd.receive_buffer,
+        };
+        self.connections.push(Connection::open(place, seats.joins, self.poll.registry())?);
         Ok(())
     }
 
     fn on_event(&mut self, index: usize, event: &Event) {
+        let now = self.now();
         let Some(connection) = self.connections.get_mut(index) else { return };
         let before = connection.stage();
         if before == Stage::Gone {
             return;
         }
-        self.ledger.tick();
+        let group = connection.group();
         let mut around = Surroundings {
-            dialect: self.dialect,
-            host: self.host,
+            dialect: self.crowd.dialect,
             rooms: &self.rooms,
-            ledger: &mut self.ledger,
+            seats: &self.seats[group],
+            ledger: &mut self.ledgers[group],
+            now,
         };
         let mut result = Ok(());
         if event.is_writable() {
@@ -244,19 +328,25 @@ impl Engine {
         if result.is_ok() && event.is_readable() {
             result = connection.on_readable(&mut self.buffer, &mut around);
         }
-        let was_settled = before == Stage::Settled;
-        let is_settled = result.is_ok() && connection.stage() == Stage::Settled;
-        if let Err(fault) = result {
-            connection.give_up();
+        match result {
+            Err(fault) => self.lose(index, fault),
+            Ok(()) if before != Stage::Settled => {
+                self.settled += usize::from(connection.stage() == Stage::Settled);
+            }
+            Ok(()) => {}
+        }
+    }
+
+    fn lose(&mut self, index: usize, fault: Fault) {
+        let connection = &mut self.connections[index];
+        self.settled -= usize::from(connection.stage() == Stage::Settled);
+        connection.give_up();
+        if connection.is_stuck() {
+            self.stuck_closed += 1;
+        } else {
             self.faults.count(fault);
         }
-        self.settled = self.settled + usize::from(is_settled) - usize::from(was_settled);
     }
-}
-
-/// 127.0.0.2 upwards: 127.0.0.1 belongs to the servers. At most 250 crowds before addresses repeat.
-fn source_address(index: usize, round: usize) -> Ipv4Addr {
-    Ipv4Addr::new(127, 0, (index / PER_SOURCE) as u8, 2 + (round % 250) as u8)
 }
 
 #[cfg(test)]
@@ -268,14 +358,6 @@ mod tests {
     use crate::stamp::Stamp;
     use crate::websocket::{Opcode, write_unmasked};
 
-    #[test]
-    fn sources_differ_by_round_and_by_every_so_many_connections() {
-        assert_eq!(source_address(0, 0), Ipv4Addr::new(127, 0, 0, 2));
-        assert_eq!(source_address(PER_SOURCE - 1, 0), source_address(0, 0));
-        assert_ne!(source_address(PER_SOURCE, 0), source_address(0, 0));
-        assert_ne!(source_address(0, 1), source_address(0, 0));
-    }
-
     /// A server for one connection that grants the upgrade, sends these sequence numbers of a room, and
     /// stays until the other end is gone.
     fn scripted_server(stream: Vec<u64>) -> SocketAddr {
@@ -285,11 +367,11 @@ mod tests {
             let mut socket = listener.accept().unwrap().0;
             let mut head = [0; 1024];
             let count = socket.read(&mut head).unwrap();
-            assert!(head[..count].starts_with(b"GET /sub/room HTTP/1.1\r\n"));
+            assert!(head[..count].starts_with(b"GET /sub/r0-0 HTTP/1.1\r\n"));
             let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec();
             for sequence in stream {
                 let mut payload = Vec::new();
-                Stamp { sequence, intended: 0 }.write(128, &mut payload);
+                Stamp { room: 0, sequence, intended: 0 }.write(128, &mut payload);
                 write_unmasked(Opcode::Text, &payload, &mut bytes);
             }
             // Cut at a place that is inside a frame.
@@ -302,15 +384,20 @@ mod tests {
         address
     }
 
+    fn crowd<'a>(dialect: Dialect, hosts: &'a [SocketAddr], groups: &'a [Group]) -> Crowd<'a> {
+        Crowd { dialect, hosts, groups, at_once: 2, number: 0, receive_buffer: None }
+    }
+
     fn verdict_of(stream: &[u64]) -> Tally {
-        let host = scripted_server(stream.to_vec());
-        let mut engine = Engine::new(Dialect::PathOnly, host, vec!["room".into()]).unwrap();
-        engine.connect(Crowd { connections: 1, at_once: 1, round: 0 }).unwrap();
+        let hosts = [scripted_server(stream.to_vec())];
+        let groups = [Group::plain(1, 1)];
+        let mut engine = Engine::new(crowd(Dialect::PathOnly, &hosts, &groups)).unwrap();
+        engine.connect(&mut Watch::silent()).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        while engine.ledger.deliveries() < stream.len() as u64 && Instant::now() < deadline {
+        while engine.deliveries() < stream.len() as u64 && Instant::now() < deadline {
             engine.turn(Some(Duration::from_millis(10))).unwrap();
         }
-        engine.verdict(&[5])
+        engine.verdict(&[5])[0]
     }
 
     #[test]
@@ -324,10 +411,11 @@ mod tests {
     #[test]
     fn nobody_listening_is_a_fault_and_no_error() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let host = listener.local_addr().unwrap();
+        let hosts = [listener.local_addr().unwrap()];
         drop(listener);
-        let mut engine = Engine::new(Dialect::Plain, host, Vec::new()).unwrap();
-        engine.connect(Crowd { connections: 3, at_once: 2, round: 0 }).unwrap();
+        let groups = [Group::plain(0, 3)];
+        let mut engine = Engine::new(crowd(Dialect::Plain, &hosts, &groups)).unwrap();
+        engine.connect(&mut Watch::silent()).unwrap();
         assert_eq!(engine.faults(), Faults { unreachable: 3, ..Faults::default() });
         assert_eq!(engine.settled(), 0);
     }

@@ -1,8 +1,7 @@
-//! Counts deliveries of one crowd: how many, how late, and which publications have reached everybody.
+//! Counts deliveries of one group: how many, how late, and which publications have reached everybody.
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
@@ -10,6 +9,11 @@ use crate::stamp::Stamp;
 
 /// Latencies are recorded in microseconds up to this.
 const LONGEST_US: u64 = 120_000_000;
+
+/// A histogram of latencies in microseconds; all have the same bounds.
+pub(crate) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_US, 3).expect("1 < the longest, 3 digits")
+}
 
 /// Publications of a closed loop that have not reached every member.
 #[derive(Debug)]
@@ -51,43 +55,39 @@ impl Flight {
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    start: Instant,
-    now: u64,
     deliveries: u64,
     firsts: u64,
+    /// Of the slice of time that goes on.
+    slice: Histogram<u64>,
+    /// Of the slices before it.
     latency: Histogram<u64>,
-    /// Publications intended in here count for `latency`.
+    /// Publications intended in here count for the latency.
     window: Range<u64>,
     pub(crate) flight: Option<Flight>,
 }
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        let latency = Histogram::new_with_bounds(1, LONGEST_US, 3).expect("1 < the longest, 3 digits");
-        Self { start: Instant::now(), now: 0, deliveries: 0, firsts: 0, latency, window: 0..0, flight: None }
+        let (slice, latency) = (latencies(), latencies());
+        Self { deliveries: 0, firsts: 0, slice, latency, window: 0..0, flight: None }
     }
 
-    /// Reads the clock: nanoseconds since this ledger began.
-    pub(crate) fn tick(&mut self) -> u64 {
-        self.now = self.start.elapsed().as_nanos() as u64;
-        self.now
+    /// Publications intended in this time count for the latency; what counted before is forgotten.
+    pub(crate) fn open_window(&mut self, window: Range<u64>) {
+        self.slice.reset();
+        self.latency.reset();
+        self.window = window;
     }
 
-    /// Publications of the coming `length` count for the latency.
-    pub(crate) fn open_window(&mut self, length: Duration) {
-        let now = self.tick();
-        self.window = now..now + length.as_nanos() as u64;
-    }
-
-    /// A publication reached a member, at the last tick; `first` unless the member had it.
-    pub(crate) fn deliver(&mut self, stamp: Stamp, first: bool) {
+    /// A publication reached a member at `now`; `first` unless the member had it.
+    pub(crate) fn deliver(&mut self, stamp: Stamp, first: bool, now: u64) {
         self.deliveries += 1;
         if !first {
             return;
         }
         self.firsts += 1;
         if self.window.contains(&stamp.intended) {
-            self.latency.saturating_record(self.now.saturating_sub(stamp.intended) / 1000);
+            self.slice.saturating_record(now.saturating_sub(stamp.intended) / 1000);
         }
         if let Some(flight) = &mut self.flight {
             flight.arrived(stamp.sequence);
@@ -99,14 +99,21 @@ impl Ledger {
         self.deliveries
     }
 
-    /// Deliveries without duplicates.
-    pub(crate) fn firsts(&self) -> u64 {
-        self.firsts
+    /// Latencies since the last [`Ledger::end_slice`].
+    pub(crate) fn slice(&self) -> &Histogram<u64> {
+        &self.slice
     }
 
-    /// Delivery latencies in microseconds.
-    pub(crate) fn into_latency(self) -> Histogram<u64> {
-        self.latency
+    pub(crate) fn end_slice(&mut self) {
+        self.latency.add(&self.slice).expect("both have the same bounds");
+        self.slice.reset();
+    }
+
+    /// Latencies of the window, which closes.
+    pub(crate) fn close_window(&mut self) -> Histogram<u64> {
+        self.end_slice();
+        self.window = 0..0;
+        std::mem::replace(&mut self.latency, latencies())
     }
 }
 
@@ -135,14 +142,19 @@ mod tests {
     #[test]
     fn only_firsts_of_the_window_have_a_latency() {
         let mut ledger = Ledger::new();
-        ledger.window = 1_000..2_000;
-        ledger.now = 51_000;
-        ledger.deliver(Stamp { sequence: 0, intended: 999 }, true);
-        ledger.deliver(Stamp { sequence: 1, intended: 1_000 }, true);
-        ledger.deliver(Stamp { sequence: 1, intended: 1_000 }, false);
-        ledger.deliver(Stamp { sequence: 2, intended: 2_000 }, true);
-        assert_eq!((ledger.deliveries(), ledger.firsts()), (4, 3));
-        assert_eq!(ledger.latency.len(), 1);
-        assert_eq!(ledger.latency.max(), 50);
+        ledger.open_window(1_000..2_000);
+        let mut deliver = |sequence, intended, first| {
+            ledger.deliver(Stamp { room: 0, sequence, intended }, first, 51_000);
+            ledger.end_slice();
+        };
+        deliver(0, 999, true);
+        deliver(1, 1_000, true);
+        deliver(1, 1_000, false);
+        deliver(2, 2_000, true);
+        assert_eq!((ledger.deliveries(), ledger.firsts), (4, 3));
+        let latency = ledger.close_window();
+        assert_eq!((latency.len(), latency.max()), (1, 50));
+        ledger.deliver(Stamp { room: 0, sequence: 3, intended: 1_500 }, true, 52_000);
+        assert!(ledger.close_window().is_empty(), "the window was closed");
     }
 }

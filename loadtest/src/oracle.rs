@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     pub(crate) duplicated: u64,
     /// Arrived behind a later one.
     pub(crate) reordered: u64,
+    /// Arrived where its room was not joined.
+    pub(crate) strayed: u64,
 }
 
 impl Tally {
@@ -28,6 +30,7 @@ impl AddAssign for Tally {
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
+        self.strayed += other.strayed;
     }
 }
 
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn late_then_again_is_both() {
-        let both = Tally { reordered: 1, duplicated: 1, lost: 0 };
+        let both = Tally { reordered: 1, duplicated: 1, ..Tally::default() };
         assert_eq!(verdict(&[0, 2, 1, 1, 3], 4), both);
     }
 

@@ -6,23 +6,23 @@ use std::mem::MaybeUninit;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// CPU time of a process and its descendants, in nanoseconds, threads that have ended included (which a
-/// sum over `/proc/{pid}/task` would forget).
-pub(crate) fn cpu_ns(pid: u32) -> u64 {
-    family(pid).into_iter().filter_map(|pid| process_clock(pid).ok()).sum()
+/// CPU time of these processes, in nanoseconds, threads that have ended included (which a sum over
+/// `/proc/{pid}/task` would forget).
+pub(crate) fn cpu_ns(pids: &[u32]) -> u64 {
+    pids.iter().filter_map(|pid| process_clock(*pid).ok()).sum()
 }
 
-/// Resident memory of processes and their descendants, in KiB (`VmRSS`).
+/// Resident memory of these processes, in KiB (`VmRSS`).
 pub(crate) fn rss_kib(pids: &[u32]) -> u64 {
-    pids.iter().flat_map(|pid| family(*pid)).filter_map(rss_of).sum()
+    pids.iter().filter_map(|pid| rss_of(*pid)).sum()
 }
 
 /// Waits until the resident memory has not moved by 0.1 % for a second and a half, or 15 s are over, while
 /// `meanwhile` is called again and again and takes its time.
 pub(crate) fn settled_rss_kib(
     pids: &[u32],
-    mut meanwhile: impl FnMut(Duration) -> io::Result<()>,
-) -> io::Result<u64> {
+    mut meanwhile: impl FnMut(Duration) -> anyhow::Result<()>,
+) -> anyhow::Result<u64> {
     let deadline = Instant::now() + Duration::from_secs(15);
     let mut steady = (rss_kib(pids), Instant::now());
     while steady.1.elapsed() < Duration::from_millis(1500) && Instant::now() < deadline {
@@ -92,7 +92,7 @@ pub(crate) fn wait_until(
 pub(crate) struct DeadlineExceeded;
 
 /// The process and everything it has started, as far as it runs.
-fn family(root: u32) -> Vec<u32> {
+pub(crate) fn family(root: u32) -> Vec<u32> {
     let mut family = vec![root];
     let Ok(listing) = fs::read_dir("/proc") else { return family };
     let parents: Vec<(u32, u32)> = listing
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_process_that_works_is_seen_working() {
         let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
-        let seen = wait_until(Duration::from_secs(10), || cpu_ns(busy.id()) > 20_000_000);
+        let seen = wait_until(Duration::from_secs(10), || cpu_ns(&[busy.id()]) > 20_000_000);
         let rss = rss_kib(&[busy.id()]);
         busy.kill().unwrap();
         busy.wait().unwrap();

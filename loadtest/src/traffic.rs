@@ -1,8 +1,6 @@
 //! Publishing into a crowd: on schedule (open loop) or as fast as publications land (closed loop).
 
-use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -10,31 +8,48 @@ use anyhow::Context;
 use crate::engine::{Engine, PUBLISHER, TIMER};
 use crate::ledger::Flight;
 use crate::publish::{Answers, Format, Publisher};
-use crate::scenario::Load;
+use crate::scenario::{Load, Source};
 use crate::stamp::Stamp;
+use crate::timer::Timer;
+use crate::watch::Watch;
 
 /// A crowd that gets nothing for this long has lost something.
 const QUIET: Duration = Duration::from_secs(3);
+/// Between two looks at what is missing.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Publications of one round.
 #[derive(Debug)]
 pub(crate) struct Traffic {
     publisher: Publisher,
-    pace: Pace,
+    timer: Timer,
+    streams: Vec<Stream>,
     /// Per room: how many were published, which is the next sequence number.
     published: Vec<u64>,
-    payload_size: usize,
+    /// How many went by `publisher`.
+    by_publisher: u64,
     scratch: Vec<u8>,
 }
 
+/// Publications of one group.
 #[derive(Debug)]
+struct Stream {
+    group: usize,
+    pace: Pace,
+    source: Source,
+    payload: usize,
+    /// Nothing leaves while it is held.
+    held: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
 enum Pace {
-    /// Publication `sent` is due at `start + sent × every`, in nanoseconds.
+    /// Burst `sent` is due at `start + sent × every`, in nanoseconds.
     Open {
         every: u64,
+        burst: u32,
         start: u64,
         sent: u64,
-        timer: Timer,
     },
     Closed {
         in_flight: usize,
@@ -44,47 +59,70 @@ enum Pace {
 }
 
 impl Traffic {
-    /// Connects a publisher. Open loops start at once.
+    /// Connects a publisher. Open loops start at once; groups that disturb are held. `payload` is the size
+    /// where a group does not say.
     pub(crate) fn start(
-        engine: &mut Engine,
+        engine: &mut Engine<'_>,
         format: Format,
         host: std::net::SocketAddr,
-        load: Load,
-        payload_size: usize,
+        payload: usize,
     ) -> anyhow::Result<Self> {
         let publisher = Publisher::connect(format, host, engine.registry(), PUBLISHER)?;
-        let pace = match load {
-            Load::Paced { per_second } => {
-                let every = 1_000_000_000 / u64::from(per_second);
-                let timer = Timer::every(Duration::from_nanos(every)).context("a timer for the pace")?;
-                engine.watch(timer.0.as_raw_fd(), TIMER)?;
-                Pace::Open { every, start: engine.ledger.tick(), sent: 0, timer }
-            }
-            Load::Closed { in_flight } => {
-                engine.ledger.flight = Some(Flight::new(engine.settled() as u32));
-                Pace::Closed { in_flight }
-            }
-            Load::Idle | Load::Storm => Pace::ByHand,
-        };
+        let timer = Timer::new().context("a timer for the pace")?;
+        engine.watch(timer.descriptor(), TIMER)?;
+        let mut streams = Vec::new();
+        for (group, asked) in engine.crowd().groups.iter().enumerate() {
+            let pace = match asked.load {
+                Load::Paced { per_second, burst } => Pace::Open {
+                    every: 1_000_000_000 / u64::from(per_second),
+                    burst,
+                    start: engine.now(),
+                    sent: 0,
+                },
+                Load::Closed { in_flight } => {
+                    engine.ledgers[group].flight = Some(Flight::new(engine.members(group)));
+                    Pace::Closed { in_flight }
+                }
+                Load::Share { .. } | Load::None => Pace::ByHand,
+            };
+            let payload = asked.payload.unwrap_or(payload);
+            streams.push(Stream { group, pace, source: asked.from, payload, held: asked.disturbs });
+        }
         let published = vec![0; engine.rooms().len()];
-        Ok(Self { publisher, pace, published, payload_size, scratch: Vec::new() })
+        Ok(Self { publisher, timer, streams, published, by_publisher: 0, scratch: Vec::new() })
     }
 
-    /// Publishes and receives for `length`. A closed loop that stands still for [`QUIET`] ends early: the
-    /// oracle then says what is missing.
-    pub(crate) fn drive(&mut self, engine: &mut Engine, length: Duration) -> anyhow::Result<()> {
-        let end = engine.ledger.tick() + length.as_nanos() as u64;
-        let mut moved = (engine.ledger.deliveries(), Instant::now());
+    /// What was held may leave.
+    pub(crate) fn release(&mut self, engine: &Engine<'_>) {
+        let now = engine.now();
+        for stream in self.streams.iter_mut().filter(|stream| stream.held) {
+            stream.held = false;
+            if let Pace::Open { start, .. } = &mut stream.pace {
+                *start = now;
+            }
+        }
+    }
+
+    /// Publishes and receives for `length`. Where nothing comes for [`QUIET`] it ends early: the oracle then
+    /// says what is missing.
+    pub(crate) fn drive(
+        &mut self,
+        engine: &mut Engine<'_>,
+        watch: &mut Watch<'_>,
+        length: Duration,
+    ) -> anyhow::Result<()> {
+        let end = engine.now() + length.as_nanos() as u64;
+        let mut moved = (engine.deliveries(), Instant::now());
         loop {
-            let now = engine.ledger.tick();
+            let now = engine.now();
             if now >= end {
                 return Ok(());
             }
-            self.publish_due(engine, now)?;
-            let left = Duration::from_nanos(end - now).min(Duration::from_millis(50));
-            self.turn(engine, left)?;
-            if engine.ledger.deliveries() != moved.0 {
-                moved = (engine.ledger.deliveries(), Instant::now());
+            let next = self.publish_due(engine, now)?;
+            self.timer.set(next.unwrap_or(end).min(end), now)?;
+            self.turn(engine, watch, Duration::from_nanos(end - now).min(Duration::from_millis(50)))?;
+            if engine.deliveries() != moved.0 {
+                moved = (engine.deliveries(), Instant::now());
             } else if moved.1.elapsed() > QUIET {
                 return Ok(());
             }
@@ -92,33 +130,53 @@ impl Traffic {
     }
 
     /// One publication to each room, now.
-    pub(crate) fn publish_everywhere(&mut self, engine: &mut Engine) -> anyhow::Result<()> {
-        let now = engine.ledger.tick();
-        for room in 0..self.published.len() {
-            self.publish(engine, room, now)?;
+    pub(crate) fn publish_everywhere(&mut self, engine: &mut Engine<'_>) -> anyhow::Result<()> {
+        let rooms: Vec<usize> = (0..self.published.len()).collect();
+        self.publish_to(engine, &rooms)
+    }
+
+    /// One publication to each of these rooms, now.
+    pub(crate) fn publish_to(&mut self, engine: &mut Engine<'_>, rooms: &[usize]) -> anyhow::Result<()> {
+        let now = engine.now();
+        for room in rooms {
+            let holds = |stream: &Stream| engine.seats()[stream.group].rooms.contains(room);
+            let stream = self.streams.iter().position(holds).context("each room is a group's")?;
+            self.publish(engine, stream, *room, now)?;
         }
         self.publisher.flush()
     }
 
-    /// Receives until every member of every room has everything, or nothing has come for [`QUIET`].
-    pub(crate) fn drain(&mut self, engine: &mut Engine) -> anyhow::Result<()> {
-        let members = engine.members();
-        let expected: u64 = members.iter().zip(&self.published).map(|(members, sent)| members * sent).sum();
-        let total: u64 = self.published.iter().sum();
-        let mut moved = (engine.ledger.deliveries(), Instant::now());
+    /// Receives until everybody who reads has everything, or nothing has come for [`QUIET`].
+    pub(crate) fn drain(&mut self, engine: &mut Engine<'_>, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+        let mut moved = (engine.deliveries(), Instant::now());
         loop {
             let answers = self.publisher.answers();
-            let answered = !self.publisher.is_answered() || answers.accepted + answers.refused >= total;
-            if engine.ledger.firsts() >= expected && answered {
+            let answered = answers.accepted + answers.refused >= self.by_publisher;
+            let before = engine.deliveries();
+            self.receive(engine, watch)?;
+            let still = engine.deliveries() == before;
+            if still && (answered || !self.publisher.is_answered()) && engine.missing(&self.published) == 0 {
                 return Ok(());
             }
-            self.turn(engine, Duration::from_millis(20))?;
-            if engine.ledger.deliveries() != moved.0 {
-                moved = (engine.ledger.deliveries(), Instant::now());
+            if engine.deliveries() != moved.0 {
+                moved = (engine.deliveries(), Instant::now());
             } else if moved.1.elapsed() > QUIET {
                 return Ok(());
             }
         }
+    }
+
+    /// Everybody reads again, until each has everything or was closed, or nothing has come for [`QUIET`].
+    pub(crate) fn catch_up(&mut self, engine: &mut Engine<'_>, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+        engine.read_again()?;
+        let mut moved = (engine.deliveries(), Instant::now());
+        while engine.recover(&self.published) > 0 && moved.1.elapsed() < QUIET {
+            self.receive(engine, watch)?;
+            if engine.deliveries() != moved.0 {
+                moved = (engine.deliveries(), Instant::now());
+            }
+        }
+        self.drain(engine, watch)
     }
 
     /// Publications so far, per room.
@@ -130,126 +188,209 @@ impl Traffic {
         self.publisher.answers()
     }
 
-    fn publish_due(&mut self, engine: &mut Engine, now: u64) -> anyhow::Result<()> {
-        match self.pace {
-            Pace::Open { every, start, ref mut sent, .. } => {
-                let first = *sent;
-                let due = (now.saturating_sub(start) / every + 1).max(first);
-                *sent = due;
-                for number in first..due {
-                    let room = (number % self.published.len() as u64) as usize;
-                    self.publish(engine, room, start + number * every)?;
-                }
+    /// Publishes what is due and says when the next is.
+    fn publish_due(&mut self, engine: &mut Engine<'_>, now: u64) -> anyhow::Result<Option<u64>> {
+        let mut next = None;
+        for index in 0..self.streams.len() {
+            let stream = &mut self.streams[index];
+            let rooms = engine.seats()[stream.group].rooms.clone();
+            if stream.held {
+                continue;
             }
-            Pace::Closed { in_flight } => {
-                while engine.ledger.flight.as_ref().is_some_and(|flight| flight.in_flight() < in_flight) {
-                    self.publish(engine, 0, now)?;
+            match &mut stream.pace {
+                Pace::Open { every, burst, start, sent } => {
+                    let (every, burst, start, first) = (*every, u64::from(*burst), *start, *sent);
+                    let due = (now.saturating_sub(start) / every + 1).max(first);
+                    *sent = due;
+                    for number in first * burst..due * burst {
+                        let room = rooms.start + (number / burst % rooms.len() as u64) as usize;
+                        self.publish(engine, index, room, start + number / burst * every)?;
+                    }
+                    let then = start + due * every;
+                    next = Some(next.map_or(then, |next: u64| next.min(then)));
                 }
+                Pace::Closed { in_flight } => {
+                    let (in_flight, group) = (*in_flight, stream.group);
+                    while engine.ledgers[group].flight.as_ref().is_some_and(|it| it.in_flight() < in_flight) {
+                        self.publish(engine, index, rooms.start, now)?;
+                    }
+                }
+                Pace::ByHand => {}
             }
-            Pace::ByHand => {}
         }
-        self.publisher.flush()
+        self.publisher.flush()?;
+        Ok(next)
     }
 
-    fn publish(&mut self, engine: &mut Engine, room: usize, intended: u64) -> anyhow::Result<()> {
+    fn publish(
+        &mut self,
+        engine: &mut Engine<'_>,
+        stream: usize,
+        room: usize,
+        intended: u64,
+    ) -> anyhow::Result<()> {
+        let Stream { group, source, payload: size, .. } = self.streams[stream];
         let mut payload = mem::take(&mut self.scratch);
         payload.clear();
-        Stamp { sequence: self.published[room], intended }.write(self.payload_size, &mut payload);
+        Stamp { room: room as u32, sequence: self.published[room], intended }.write(size, &mut payload);
         self.published[room] += 1;
-        if let Some(flight) = &mut engine.ledger.flight {
+        if let Some(flight) = &mut engine.ledgers[group].flight {
             flight.start();
         }
-        self.publisher.queue(&engine.rooms()[room], &payload)?;
+        match source {
+            Source::Publisher => {
+                self.by_publisher += 1;
+                self.publisher.queue(&engine.rooms()[room], &payload)?;
+            }
+            Source::Members => {
+                let text = std::str::from_utf8(&payload).expect("a stamp is ASCII");
+                engine.publish_as_member(group, room, text);
+            }
+        }
         self.scratch = payload;
         Ok(())
     }
 
-    fn turn(&mut self, engine: &mut Engine, timeout: Duration) -> anyhow::Result<()> {
-        let ready = engine.turn(Some(timeout))?;
-        if let (true, Pace::Open { timer, .. }) = (ready.timer, &self.pace) {
-            timer.rearm();
+    /// Receives for a little while, so that looking at everybody in between costs little beside it.
+    fn receive(&mut self, engine: &mut Engine<'_>, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+        let end = Instant::now() + LOOK;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.turn(engine, watch, left)?;
         }
+    }
+
+    fn turn(
+        &mut self,
+        engine: &mut Engine<'_>,
+        watch: &mut Watch<'_>,
+        timeout: Duration,
+    ) -> anyhow::Result<()> {
+        let ready = engine.turn(Some(timeout))?;
         if ready.publisher {
             self.publisher.read_answers()?;
             self.publisher.flush()?;
         }
+        watch.look(engine);
         Ok(())
-    }
-}
-
-/// Wakes an epoll loop at fixed times; epoll's own timeouts are whole milliseconds.
-#[derive(Debug)]
-struct Timer(OwnedFd);
-
-impl Timer {
-    fn every(interval: Duration) -> io::Result<Self> {
-        // SAFETY: no pointers; a result ≥ 0 is a new descriptor that nobody else owns.
-        let timer = unsafe {
-            match libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) {
-                ..0 => return Err(io::Error::last_os_error()),
-                descriptor => OwnedFd::from_raw_fd(descriptor),
-            }
-        };
-        let interval = libc::timespec {
-            tv_sec: interval.as_secs() as libc::time_t,
-            tv_nsec: libc::c_long::from(interval.subsec_nanos()),
-        };
-        let setting = libc::itimerspec { it_interval: interval, it_value: interval };
-        // SAFETY: the descriptor is open, the setting is read during the call, the old one is not asked for.
-        let result =
-            unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const setting, std::ptr::null_mut()) };
-        if result == 0 { Ok(Self(timer)) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// A periodic timer counts on only after its expirations were read (timerfd_create(2)).
-    fn rearm(&self) {
-        let mut expirations = 0_u64;
-        // SAFETY: the descriptor is open and eight bytes are written at most. Nothing to read is no fault.
-        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut expirations).cast(), size_of::<u64>()) };
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::dialect::Dialect;
     use crate::engine::Crowd;
     use crate::peers::free_addresses;
     use crate::process::wait_until;
+    use crate::scenario::Group;
 
-    /// A crowd of 20 at a floor of this process, given that load for a fifth of a second.
-    fn at_the_floor(load: Load, rooms: &[&str]) -> (Engine, Traffic) {
+    /// A floor of this process: where members connect, and where orders go.
+    fn floor() -> [SocketAddr; 2] {
         let [members, orders] = free_addresses().unwrap();
         std::thread::spawn(move || crate::floor::serve(members, orders));
         wait_until(Duration::from_secs(10), || std::net::TcpStream::connect(orders).is_ok()).unwrap();
-        let rooms = rooms.iter().map(|room| (*room).to_owned()).collect();
-        let mut engine = Engine::new(Dialect::PathOnly, members, rooms).unwrap();
-        engine.connect(Crowd { connections: 20, at_once: 7, round: 0 }).unwrap();
-        assert_eq!((engine.settled(), engine.faults().total()), (20, 0));
-        let mut traffic = Traffic::start(&mut engine, Format::Order, orders, load, 128).unwrap();
-        engine.ledger.open_window(Duration::from_secs(1));
-        traffic.drive(&mut engine, Duration::from_millis(200)).unwrap();
-        traffic.drain(&mut engine).unwrap();
-        (engine, traffic)
+        [members, orders]
+    }
+
+    /// These groups, all there.
+    fn gathered<'a>(hosts: &'a [SocketAddr], groups: &'a [Group]) -> Engine<'a> {
+        let dialect = Dialect::PathOnly;
+        let crowd = Crowd { dialect, hosts, groups, at_once: 7, number: 0, receive_buffer: None };
+        let mut engine = Engine::new(crowd).unwrap();
+        engine.connect(&mut Watch::silent()).unwrap();
+        assert_eq!(engine.faults().total(), 0);
+        engine
+    }
+
+    /// What groups at a floor got within a fifth of a second: of each, how many were published, how many were
+    /// delivered, and how many of these have a latency.
+    fn at_the_floor(groups: &[Group]) -> Vec<(u64, u64, u64)> {
+        let [members, orders] = floor();
+        let hosts = [members];
+        let mut engine = gathered(&hosts, groups);
+        let mut watch = Watch::silent();
+        let mut traffic = Traffic::start(&mut engine, Format::Order, orders, 128).unwrap();
+        engine.open_window(&(0..u64::MAX));
+        traffic.drive(&mut engine, &mut watch, Duration::from_millis(200)).unwrap();
+        traffic.drain(&mut engine, &mut watch).unwrap();
+        assert!(engine.verdict(traffic.published()).iter().all(|tally| tally.is_clean()));
+        let seats = engine.seats().to_vec();
+        seats
+            .into_iter()
+            .zip(&mut engine.ledgers)
+            .map(|(seats, ledger)| {
+                let published = traffic.published()[seats.rooms].iter().sum();
+                (published, ledger.deliveries(), ledger.close_window().len())
+            })
+            .collect()
+    }
+
+    /// Two of four stop reading, this many publications of 32 KiB come, and they read again.
+    fn with_stuck_members(publications: usize) -> (u64, u64) {
+        let [members, orders] = floor();
+        let hosts = [members];
+        let groups = [Group { stalled: 0.5, payload: Some(32_000), ..Group::plain(1, 4) }];
+        let mut engine = gathered(&hosts, &groups);
+        let mut watch = Watch::silent();
+        let mut traffic = Traffic::start(&mut engine, Format::Order, orders, 128).unwrap();
+        assert_eq!(engine.stop_reading(|seats, connection| seats.stalls(connection)).unwrap(), 2);
+        for round in 1..=publications as u64 {
+            traffic.publish_everywhere(&mut engine).unwrap();
+            // One by one: the floor shuts whoever does not take what is sent to it.
+            while engine.missing(traffic.published()) > 0 && engine.faults().total() == 0 {
+                engine.listen(Duration::from_millis(1), &mut watch).unwrap();
+            }
+            assert_eq!(engine.deliveries(), round * 2, "those who read have it, the others do not");
+        }
+        traffic.catch_up(&mut engine, &mut watch).unwrap();
+        assert!(engine.verdict(traffic.published())[0].is_clean());
+        assert_eq!(engine.faults().total(), 0);
+        (engine.stuck_closed(), engine.deliveries())
+    }
+
+    #[test]
+    fn stuck_members_that_were_kept_get_everything_once_they_read() {
+        assert_eq!(with_stuck_members(1), (0, 4));
+    }
+
+    #[test]
+    fn stuck_members_that_were_closed_are_counted_and_are_no_loss() {
+        let (closed, delivered) = with_stuck_members(400);
+        assert_eq!(closed, 2);
+        assert!(delivered < 4 * 400, "12 MiB do not fit into a socket");
+    }
+
+    fn paced(rooms: usize, members: usize, per_second: u32, burst: u32) -> Group {
+        Group { load: Load::Paced { per_second, burst }, ..Group::plain(rooms, members) }
     }
 
     #[test]
     fn paced_publications_reach_everybody_in_every_room_once() {
-        let (engine, traffic) = at_the_floor(Load::Paced { per_second: 1_000 }, &["a", "b", "c", "d"]);
-        let total: u64 = traffic.published().iter().sum();
-        assert!((150..=210).contains(&total), "{total} publications in 200 ms at 1,000/s");
-        assert_eq!(engine.ledger.firsts(), total * 5, "5 members in each room");
-        assert!(engine.verdict(traffic.published()).is_clean());
-        let timed = engine.ledger.into_latency().len();
-        assert!(timed > 0 && timed <= total * 5, "{timed} of {total} × 5 were in the window");
+        let [(published, delivered, timed)] = at_the_floor(&[paced(4, 5, 1_000, 1)])[..] else { panic!() };
+        assert!((150..=210).contains(&published), "{published} publications in 200 ms at 1,000/s");
+        assert_eq!((delivered, timed), (published * 5, published * 5), "5 members in each room");
     }
 
     #[test]
-    fn a_closed_loop_goes_on_as_publications_land() {
-        let (engine, traffic) = at_the_floor(Load::Closed { in_flight: 8 }, &["a"]);
-        let published = traffic.published()[0];
-        assert!(published > 8, "{published}");
-        assert_eq!(engine.ledger.firsts(), published * 20);
-        assert!(engine.verdict(traffic.published()).is_clean());
+    fn bursts_go_to_one_room_each() {
+        let [(published, delivered, _)] = at_the_floor(&[paced(2, 3, 100, 8)])[..] else { panic!() };
+        assert!((120..=168).contains(&published), "{published} publications in 200 ms at 8 × 100/s");
+        assert_eq!((published % 8, delivered), (0, published * 3));
+    }
+
+    #[test]
+    fn groups_have_loops_and_books_of_their_own() {
+        let closed = Group { load: Load::Closed { in_flight: 8 }, ..Group::plain(1, 20) };
+        let held = Group { disturbs: true, ..paced(1, 2, 1_000, 1) };
+        let [flat_out, slow, held] = at_the_floor(&[closed, paced(3, 2, 50, 1), held])[..] else { panic!() };
+        assert!(flat_out.0 > 8 && flat_out.1 == flat_out.0 * 20, "{flat_out:?}");
+        assert!((8..=11).contains(&slow.0) && slow.1 == slow.0 * 2 && slow.2 == slow.1, "{slow:?}");
+        assert_eq!(held, (0, 0, 0));
     }
 }

@@ -8,10 +8,13 @@ use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::{Summary, install, process};
 
-/// What has to hold, in the words of `loadtest run --max-ratio` and `--max`: processor time per delivery
-/// beside a bare loop of `send()` and beside Nchan, and resident memory per idle connection.
-const RATIOS: [&str; 4] = ["f1:floor=1.43", "f1:nchan=0.98", "f8:nchan=0.39", "r10:nchan=0.78"];
-const FIGURES: [&str; 1] = ["idle:rss_kib_per_connection=3.25"];
+/// Options that the load generator gets as they are.
+const PASSED_ON: [(&str, &str, &str); 4] = [
+    ("rounds", "N", "Rounds per peer and scenario"),
+    ("peers", "NAMES", "Peers to measure, with commas; all that are installed where not named"),
+    ("json", "FILE", "Write the report there"),
+    ("html", "FILE", "Write the report there as a page with charts"),
+];
 
 pub(crate) fn command() -> clap::Command {
     clap::Command::new("bench")
@@ -19,15 +22,15 @@ pub(crate) fn command() -> clap::Command {
         .long_about(
             "Installs Redis, Nchan, Socket.IO and socketioxide where they are missing, builds the release \
              binaries, and runs the load generator's scenarios in alternating rounds. Absolute times belong to \
-             this machine; the ratios carry over. Fails where a ratio is missed or the generator saw loss, \
+             this machine; the ratios carry over. Fails where a limit in a scenario's file is missed or the generator saw loss, \
              duplicates or disorder. The last line is the generator's summary.",
         )
-        .arg(Arg::new("rounds").long("rounds").value_name("N").help("Rounds per peer and scenario"))
+        .args(PASSED_ON.map(|(name, value, help)| Arg::new(name).long(name).value_name(value).help(help)))
         .arg(
             Arg::new("scenarios")
                 .value_name("SCENARIO")
                 .action(ArgAction::Append)
-                .help("f1, f8, r10, p1, idle, connect; all of them where none is named"),
+                .help("Of loadtest/scenarios, or a file that ends in .toml; all of the former where none is named"),
         )
 }
 
@@ -36,25 +39,16 @@ pub(crate) fn run(root: &Path, given: &ArgMatches) -> Result<Summary> {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     process::run(build.current_dir(root).args(["build", "--release", "-p", "fanfare", "-p", "loadtest"]))?;
     let target = process::target(root)?;
-    let named: Vec<&str> =
-        given.get_many::<String>("scenarios").into_iter().flatten().map(String::as_str).collect();
-    let measured = |limit: &str| {
-        named.is_empty() || limit.split_once(':').is_some_and(|(scenario, _)| named.contains(&scenario))
-    };
     let mut loadtest = Command::new(target.join("release/loadtest"));
-    match named.as_slice() {
-        [] => loadtest.arg("all"),
-        scenarios => loadtest.arg("run").args(scenarios),
+    match given.get_many::<String>("scenarios") {
+        None => loadtest.arg("all"),
+        Some(scenarios) => loadtest.arg("run").args(scenarios),
     };
     loadtest.arg("--bin").arg(target.join("release/fanfare"));
-    if let Some(rounds) = given.get_one::<String>("rounds") {
-        loadtest.args(["--rounds", rounds]);
-    }
-    for ratio in RATIOS.into_iter().filter(|limit| measured(limit)) {
-        loadtest.args(["--max-ratio", ratio]);
-    }
-    for figure in FIGURES.into_iter().filter(|limit| measured(limit)) {
-        loadtest.args(["--max", figure]);
+    for (name, ..) in PASSED_ON {
+        if let Some(value) = given.get_one::<String>(name) {
+            loadtest.arg(format!("--{name}")).arg(value);
+        }
     }
     let mut last = String::new();
     let good = process::watch(&mut loadtest, |line| {

@@ -68,6 +68,24 @@ impl Dialect {
         }
     }
 
+    /// What asks for one more room; answered like the first.
+    pub(crate) fn join(self, room: &str) -> String {
+        match self {
+            Self::SocketIo => socketio::join(room),
+            Self::Plain | Self::PathOnly => plain::join(room),
+        }
+    }
+
+    /// What a member says to publish ASCII without quotes to a room.
+    pub(crate) fn publish(self, room: &str, payload: &str) -> String {
+        match self {
+            Self::SocketIo => format!(r#"42["publish","{room}","e","{payload}"]"#),
+            Self::Plain | Self::PathOnly => {
+                format!(r#"{{"type":"event","room":"{room}","event":"e","data":"{payload}"}}"#)
+            }
+        }
+    }
+
     /// A text or binary frame came.
     pub(crate) fn heard(self, stage: Stage, payload: &[u8], room: Option<&str>) -> Reaction {
         match self {

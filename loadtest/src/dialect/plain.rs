@@ -6,9 +6,13 @@ use super::{Reaction, Stage};
 
 pub(super) fn upgraded(room: Option<&str>) -> Reaction {
     match room {
-        Some(room) => Reaction::Say(format!(r#"{{"type":"join","id":1,"room":"{room}"}}"#), Stage::Joining),
+        Some(room) => Reaction::Say(join(room), Stage::Joining),
         None => Reaction::Become(Stage::Settled),
     }
+}
+
+pub(super) fn join(room: &str) -> String {
+    format!(r#"{{"type":"join","id":1,"room":"{room}"}}"#)
 }
 
 pub(super) fn heard(stage: Stage, payload: &[u8]) -> Reaction {

@@ -2,13 +2,17 @@
 
 use super::{Reaction, Stage};
 
+pub(super) fn join(room: &str) -> String {
+    format!(r#"420["join","{room}"]"#)
+}
+
 pub(super) fn heard(stage: Stage, payload: &[u8], room: Option<&str>) -> Reaction {
     match payload {
         [b'4', b'2', ..] => Reaction::Deliver,
         b"2" => Reaction::Say("3".into(), stage),
         [b'0', ..] if stage == Stage::Entering => Reaction::Say("40".into(), stage),
         [b'4', b'0', ..] if stage == Stage::Entering => match room {
-            Some(room) => Reaction::Say(format!(r#"420["join","{room}"]"#), Stage::Joining),
+            Some(room) => Reaction::Say(join(room), Stage::Joining),
             None => Reaction::Become(Stage::Settled),
         },
         [b'4', b'3', b'0', answer @ ..] if stage == Stage::Joining => {

@@ -44,6 +44,7 @@ impl Drop for Scratch {
 /// A started server. Dropping it asks it to leave, then kills it.
 #[derive(Debug)]
 pub(crate) struct Child {
+    command: Command,
     child: process::Child,
     scratch: Scratch,
 }
@@ -57,7 +58,19 @@ impl Child {
         unsafe { command.pre_exec(end_with_parent) };
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().with_context(|| format!("starting {program}"))?;
-        Ok(Self { child, scratch })
+        Ok(Self { command, child, scratch })
+    }
+
+    /// Ends it without a word (SIGKILL).
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Runs the same command once more, after [`Child::kill`].
+    pub(crate) fn start_again(&mut self) -> io::Result<()> {
+        self.child = self.command.spawn()?;
+        Ok(())
     }
 
     pub(crate) fn pid(&self) -> u32 {

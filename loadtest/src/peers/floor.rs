@@ -16,5 +16,6 @@ pub(super) fn start() -> anyhow::Result<Peer> {
     let mut server = Child::start(command, Scratch::new()?)?;
     server.wait_listening(publish)?;
     let (kind, dialect, format) = (PeerKind::Floor, Dialect::PathOnly, Format::Order);
-    Ok(Peer { kind, dialect, format, listen: vec![listen], publish, servers: vec![server], bus: None })
+    let (listen, servers) = (vec![listen], vec![server]);
+    Ok(Peer { kind, dialect, format, listen, publish, servers, bus: None, metrics: Vec::new() })
 }

@@ -19,6 +19,7 @@ pub(crate) use running::{Intake, Listen};
 
 use crate::dialect::Dialect;
 use crate::publish::Format;
+use crate::scrape::{self, Writes};
 
 /// A kind of server that the generator can measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,30 @@ pub(crate) struct Peer {
     pub(crate) servers: Vec<Child>,
     /// What stands between publisher and server.
     pub(crate) bus: Option<Child>,
+    /// Where fanfare servers tell their metrics; empty for others.
+    pub(crate) metrics: Vec<SocketAddr>,
+}
+
+impl Peer {
+    /// Socket writes and deliveries so far, where the servers tell them.
+    pub(crate) fn writes(&self) -> Option<Writes> {
+        let pages = self.pages()?;
+        Some(Writes {
+            writes: scrape::sum(&pages, "fanfare_socket_writes_total")?,
+            deliveries: scrape::sum(&pages, "fanfare_deliveries_total")?,
+        })
+    }
+
+    /// Bytes that wait in the servers' outboxes, shared ones once per connection.
+    pub(crate) fn outbox_bytes(&self) -> Option<u64> {
+        Some(scrape::sum(&self.pages()?, "fanfare_outbox_bytes")? as u64)
+    }
+
+    fn pages(&self) -> Option<Vec<String>> {
+        let pages: Vec<String> =
+            self.metrics.iter().map(|address| scrape::get(*address, "/metrics")).collect::<Option<_>>()?;
+        (!pages.is_empty()).then_some(pages)
+    }
 }
 
 impl PeerKind {
@@ -111,6 +136,16 @@ impl PeerKind {
 
     pub(crate) fn is_fanfare(self) -> bool {
         matches!(self, Self::FanfareSocketIo | Self::FanfarePlain)
+    }
+
+    /// Whether several server processes can serve the same rooms.
+    pub(crate) fn can_have_edges(self) -> bool {
+        self.is_fanfare() || matches!(self, Self::SocketIoRedis | Self::Socketioxide)
+    }
+
+    /// Whether members ask for rooms, as many as they like; otherwise each has one, in its path.
+    pub(crate) fn joins_by_asking(self) -> bool {
+        !matches!(self, Self::Floor | Self::Nchan)
     }
 
     /// Why it cannot be started on this machine, and what to do about it.

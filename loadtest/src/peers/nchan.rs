@@ -11,6 +11,7 @@ use super::child::{Child, Scratch};
 use super::{Peer, PeerKind, free_addresses};
 use crate::dialect::Dialect;
 use crate::publish::Format;
+use crate::scrape::answers;
 
 const PROGRAM: &str = "/usr/sbin/nginx";
 /// Where Debian has put modules.
@@ -31,17 +32,11 @@ pub(super) fn start() -> anyhow::Result<Peer> {
     let mut command = Command::new(PROGRAM);
     command.arg("-p").arg(scratch.path()).arg("-c").arg(&config);
     let mut server = Child::start(command, scratch)?;
-    server.wait_listening(listen)?;
+    // The master listens before it has a worker, whose cost is the one that counts.
+    server.wait_ready(|| answers(listen))?;
     let (kind, dialect, format) = (PeerKind::Nchan, Dialect::PathOnly, Format::Http);
-    Ok(Peer {
-        kind,
-        dialect,
-        format,
-        listen: vec![listen],
-        publish: listen,
-        servers: vec![server],
-        bus: None,
-    })
+    let (listen, publish, servers) = (vec![listen], listen, vec![server]);
+    Ok(Peer { kind, dialect, format, listen, publish, servers, bus: None, metrics: Vec::new() })
 }
 
 fn module() -> Option<PathBuf> {

@@ -52,6 +52,7 @@ pub(super) fn start(setup: &Setup) -> anyhow::Result<Peer> {
         publish: intake.address,
         servers: Vec::new(),
         bus: None,
+        metrics: Vec::new(),
     })
 }
 

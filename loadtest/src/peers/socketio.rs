@@ -43,7 +43,8 @@ pub(super) fn start(kind: PeerKind, edges: usize) -> anyhow::Result<Peer> {
         listen.push(address);
     }
     let format = if kind == PeerKind::Socketioxide { Format::SocketioxideEmitter } else { Format::Emitter };
-    Ok(Peer { kind, dialect: Dialect::SocketIo, format, listen, publish, servers, bus: Some(bus) })
+    let dialect = Dialect::SocketIo;
+    Ok(Peer { kind, dialect, format, listen, publish, servers, bus: Some(bus), metrics: Vec::new() })
 }
 
 fn command(kind: PeerKind, listen: SocketAddr, redis: &str) -> anyhow::Result<Command> {

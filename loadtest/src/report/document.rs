@@ -42,8 +42,8 @@ pub(crate) struct Run {
     pub(crate) warmup_ms: u64,
     /// Bytes of a publication's payload.
     pub(crate) payload_bytes: u64,
-    /// Connections in the making at one time.
-    pub(crate) at_once: u64,
+    /// Connections in the making at one time; absent: the scenario's own.
+    pub(crate) at_once: Option<u64>,
     /// Further arguments of fanfare.
     pub(crate) fanfare_arguments: Vec<String>,
     /// Versions of the servers measured, by peer, where they are known.
@@ -131,6 +131,8 @@ pub(crate) struct Losses {
     pub(crate) duplicated: u64,
     /// Deliveries that came behind a later one.
     pub(crate) reordered: u64,
+    /// Deliveries to a member of another room.
+    pub(crate) strayed: u64,
     pub(crate) publications_refused: u64,
     pub(crate) connections_unreachable: u64,
     pub(crate) connections_refused: u64,
@@ -147,11 +149,27 @@ pub(crate) struct RoundReport {
     /// By key.
     pub(crate) figures: BTreeMap<String, f64>,
     pub(crate) losses: Losses,
+    pub(crate) groups: Vec<GroupReport>,
     /// Why the figures must not be used.
     pub(crate) invalid: Option<String>,
     /// The generator was the slower side: the rate is its own.
     pub(crate) generator_bound: bool,
     pub(crate) timeline: Vec<Slice>,
+}
+
+/// A group of rooms in a round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GroupReport {
+    pub(crate) name: String,
+    pub(crate) deliveries: u64,
+    /// Latencies by key.
+    pub(crate) figures: BTreeMap<String, f64>,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) reordered: u64,
+    pub(crate) strayed: u64,
 }
 
 /// One slice of a round's measured part.

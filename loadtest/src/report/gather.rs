@@ -9,9 +9,10 @@ use super::document::{
     Document, FigureName, Losses, PeerReport, Range, RoundReport, Run, SCHEMA_VERSION, ScenarioReport, Slice,
     Verdict,
 };
+use super::groups;
 use super::limits::Judgement;
 use super::{Results, Spread, machine};
-use crate::engine::Faults;
+use crate::faults::Faults;
 use crate::measure::Round;
 use crate::oracle::Tally;
 use crate::peers::PeerKind;
@@ -41,7 +42,7 @@ impl Started {
             arguments: std::env::args().skip(1).collect(),
             warmup_ms: order.manner.warmup.as_millis() as u64,
             payload_bytes: order.manner.payload as u64,
-            at_once: order.manner.at_once as u64,
+            at_once: order.manner.at_once.map(|at_once| at_once as u64),
             fanfare_arguments: order.setup.fanfare_arguments.clone(),
             versions: peers.iter().filter_map(version).collect(),
         }
@@ -65,10 +66,10 @@ pub(crate) fn document(run: Run, all: &[Results], judgements: &[Judgement], ok: 
 fn scenario(results: &Results) -> ScenarioReport {
     let scenario = &results.scenario;
     ScenarioReport {
-        name: scenario.name.to_owned(),
-        about: scenario.about.to_owned(),
-        rooms: scenario.rooms as u64,
-        connections: scenario.connections as u64,
+        name: scenario.name.clone(),
+        about: scenario.about.clone(),
+        rooms: scenario.rooms() as u64,
+        connections: scenario.connections() as u64,
         seconds: scenario.seconds,
         headline: scenario.headline().key().into(),
         peers: results.peers.iter().map(|kind| peer(results, *kind)).collect(),
@@ -101,6 +102,7 @@ fn losses(tally: Tally, faults: Faults, publications_refused: u64) -> Losses {
         lost: tally.lost,
         duplicated: tally.duplicated,
         reordered: tally.reordered,
+        strayed: tally.strayed,
         publications_refused,
         connections_unreachable: faults.unreachable,
         connections_refused: faults.refused,
@@ -116,6 +118,7 @@ fn round(round: &Round) -> RoundReport {
     RoundReport {
         figures: finite.map(|(figure, value)| (figure.key().to_owned(), *value)).collect(),
         losses: losses(round.tally, round.faults, round.answers.refused),
+        groups: round.groups.iter().map(groups::report).collect(),
         invalid: round.invalid.map(str::to_owned),
         generator_bound: round.generator_bound,
         timeline: round.timeline.iter().filter_map(slice).collect(),
@@ -226,7 +229,7 @@ pub(crate) mod tests {
             arguments: ["run", "f1", "idle", "--fanfare-arg", "a b"].map(str::to_owned).to_vec(),
             warmup_ms: 500,
             payload_bytes: 128,
-            at_once: 512,
+            at_once: Some(512),
             fanfare_arguments: vec!["a b".into()],
             versions: BTreeMap::from([("fanfare-plain".into(), "fanfare 0.1.0, Redis 7.0.15".into())]),
         };
@@ -240,7 +243,7 @@ pub(crate) mod tests {
         let peer = |name: &str| hot.peers.iter().find(|peer| peer.name == name).unwrap();
         let nchan = peer("nchan");
         assert_eq!((nchan.losses.lost, nchan.whole), (3, false));
-        assert_eq!(nchan.remarks, ["3 lost, 0 duplicated, 0 out of order"]);
+        assert_eq!(nchan.remarks, ["3 lost, 0 duplicated, 0 out of order, 0 in the wrong place"]);
         assert!(nchan.ratios["floor"]["p99_ms"].median > 1.0);
         assert_eq!(nchan.latency_curve.last().unwrap().0, 0.99999);
         assert_eq!(nchan.rounds[1].timeline.len(), 40);

@@ -1,5 +1,7 @@
 //! Thresholds that decide the exit code.
 
+use std::fmt;
+
 use super::Results;
 use super::document::{Outcome, Side};
 use crate::peers::PeerKind;
@@ -42,6 +44,12 @@ impl Judgement {
     }
 }
 
+impl fmt::Display for Limit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
 impl Limit {
     /// Parses the value of `--max-ratio` or `--min-ratio`, whose WHAT is a peer or a peer's figure.
     pub(crate) fn parse_ratio(text: &str, side: Side) -> Result<Self, String> {
@@ -57,6 +65,15 @@ impl Limit {
     /// Parses the value of `--max` or `--min`, whose WHAT is a figure's key.
     pub(crate) fn parse_figure(text: &str, side: Side) -> Result<Self, String> {
         Self::parse(text, side, |what| figure(what).map(Measure::Figure))
+    }
+
+    /// Whether all peers that it is about took part.
+    pub(crate) fn is_measurable(&self, results: &Results) -> bool {
+        let base = match self.measure {
+            Measure::RatioTo(base, _) => Some(base),
+            Measure::Figure(_) => None,
+        };
+        [base, self.peer].into_iter().flatten().all(|peer| results.peers.contains(&peer))
     }
 
     /// What this limit says of these results; nothing if it is about another scenario.
@@ -93,7 +110,7 @@ impl Limit {
             (false, true) => Outcome::GeneratorBound,
             (false, false) => Outcome::Missed,
         };
-        let (limit, scenario) = (self.text.clone(), results.scenario.name.to_owned());
+        let (limit, scenario) = (self.text.clone(), results.scenario.name.clone());
         Judgement { limit, scenario, peer, measured, bound: self.bound, side: self.side, outcome }
     }
 
@@ -209,6 +226,14 @@ mod tests {
         let most = Limit::parse_figure("nchan/deliveries_per_s=50", AtMost);
         assert_eq!(judged(most, &results), Outcome::Missed, "too much is nobody's excuse");
         assert_eq!(judged(limit("nchan/cpu_us_per_delivery=900"), &results), Outcome::Missed);
+    }
+
+    #[test]
+    fn a_limit_can_be_judged_where_its_peers_took_part() {
+        let results = results(vec![round(PeerKind::Floor, 5.0), round(PeerKind::Nchan, 6.0)]);
+        let measurable = |text: &str| Limit::parse_ratio(text, Side::AtMost).unwrap().is_measurable(&results);
+        assert!(measurable("nchan=1") && measurable("nchan/floor=1"));
+        assert!(!measurable("fanfare-sio=1") && !measurable("fanfare-sio/nchan=1"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod document;
 pub(crate) mod gather;
+mod groups;
 pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod limits;
@@ -10,12 +11,14 @@ pub(crate) mod text;
 
 use hdrhistogram::Histogram;
 
-use crate::engine::Faults;
+use crate::faults::Faults;
 use crate::measure::{Round, quantiles};
 use crate::oracle::Tally;
 use crate::peers::PeerKind;
 use crate::scenario::{Figure, Scenario};
 
+/// A machine on which something else does more than this is no quiet one.
+const FOREIGN_CORES: f64 = 0.3;
 /// The finest step of a latency curve is one of so many.
 const CURVE_PARTS: u64 = 100_000;
 
@@ -119,8 +122,8 @@ impl Results {
         let (tally, faults) = (self.tally(peer), self.faults(peer));
         if !tally.is_clean() {
             remarks.push(format!(
-                "{} lost, {} duplicated, {} out of order",
-                tally.lost, tally.duplicated, tally.reordered
+                "{} lost, {} duplicated, {} out of order, {} in the wrong place",
+                tally.lost, tally.duplicated, tally.reordered, tally.strayed
             ));
         }
         if faults.total() > 0 {
@@ -137,6 +140,9 @@ impl Results {
             remarks.push(format!("result not valid: {reason}"));
         } else if self.generator_bound(peer) {
             remarks.push("generator-bound: the rate is the generator's".into());
+        }
+        if let Some(foreign) = self.figure(peer, Figure::ForeignCpu).filter(|it| it.median > FOREIGN_CORES) {
+            remarks.push(format!("something else used {:.1} cores", foreign.median));
         }
         remarks
     }
@@ -178,13 +184,14 @@ pub(crate) mod tests {
         Round {
             peer,
             figures: vec![(Figure::CpuPerDelivery, cpu)],
+            groups: Vec::new(),
+            timeline: Vec::new(),
             latency: None,
             tally: Tally::default(),
             faults: Faults::default(),
             answers: Answers::default(),
             invalid: None,
             generator_bound: false,
-            timeline: Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Results, Spread};
+use super::{Results, Spread, groups};
 use crate::measure::Round;
 use crate::peers::PeerKind;
 use crate::scenario::{Figure, Scenario};
@@ -30,6 +30,10 @@ pub(crate) fn table(results: &Results) -> String {
             rows.push(row(figure.heading().into(), &cells));
         }
     }
+    for (name, cells) in groups::rows(results) {
+        let one = |value: Option<f64>| value.map(|median| Spread { median, min: median, max: median });
+        rows.push(row(name, &cells.into_iter().map(one).collect::<Vec<_>>()));
+    }
     let headline = results.scenario.headline();
     for base in results.bases() {
         let of = |peer: &PeerKind| results.ratio(*peer, base, headline).filter(|_| *peer != base);
@@ -40,8 +44,8 @@ pub(crate) fn table(results: &Results) -> String {
     }
     let scenario = &results.scenario;
     let mut out = format!("\n{}: {}\n", scenario.name, scenario.about);
-    if Scenario::named(scenario.name).is_some_and(|usual| usual.connections != scenario.connections) {
-        writeln!(out, "  here: {} connections, {} rooms", scenario.connections, scenario.rooms)
+    if Scenario::named(&scenario.name).is_some_and(|usual| usual.connections() != scenario.connections()) {
+        writeln!(out, "  here: {} connections, {} rooms", scenario.connections(), scenario.rooms())
             .expect("a String takes every write");
     }
     align(&rows, &mut out);

@@ -86,8 +86,11 @@ fn circumstances(document: &Document) -> Markup {
         (
             "load",
             format!(
-                "payload {} bytes, warm-up {} ms, {} connections in the making at one time",
-                run.payload_bytes, run.warmup_ms, run.at_once
+                "payload {} bytes, warm-up {} ms{}",
+                run.payload_bytes,
+                run.warmup_ms,
+                run.at_once
+                    .map_or(String::new(), |most| format!(", {most} connections in the making at one time"))
             ),
         ),
     ];
