@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -28,6 +28,7 @@ const STALLED: Duration = Duration::from_secs(10);
 
 pub(crate) const PUBLISHER: Token = Token(usize::MAX - 1);
 pub(crate) const TIMER: Token = Token(usize::MAX - 2);
+const FIRST: Token = Token(usize::MAX - 3);
 
 /// Who connects.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,9 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 pub(crate) struct Engine<'a> {
     poll: Poll,
+    /// Where some group disturbs: the sockets of all others, looked at before each round of its. Otherwise
+    /// they would stand behind thousands of its sockets here, and that wait be taken for the server's.
+    first: Option<Poll>,
     events: Events,
     buffer: Vec<u8>,
     crowd: Crowd<'a>,
@@ -73,8 +77,14 @@ impl<'a> Engine<'a> {
     pub(crate) fn new(crowd: Crowd<'a>) -> io::Result<Self> {
         let seats = Seats::of(crowd.groups);
         let rooms = seats.last().map_or(0, |seats| seats.rooms.end);
+        let poll = Poll::new()?;
+        let first = match crowd.groups.iter().any(|group| group.disturbs) {
+            true => Some(nested(&poll)?),
+            false => None,
+        };
         Ok(Self {
-            poll: Poll::new()?,
+            poll,
+            first,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; BUFFER],
             rooms: (0..rooms).map(|room| format!("r{}-{room}", crowd.number)).collect(),
@@ -185,21 +195,33 @@ impl<'a> Engine<'a> {
 
     /// Waits once, handles what came for the crowd and says what else is ready.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Ready::default()),
+        let mut ready = Ready::default();
+        if let Some(first) = &mut self.first {
+            let polled = first.poll(&mut self.events, Some(Duration::ZERO));
+            self.take_events(polled, &mut ready)?;
+        }
+        let polled = self.poll.poll(&mut self.events, timeout);
+        self.take_events(polled, &mut ready)?;
+        Ok(ready)
+    }
+
+    fn take_events(&mut self, polled: io::Result<()>, ready: &mut Ready) -> io::Result<()> {
+        match polled {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
-        let mut ready = Ready::default();
         for event in &events {
             match event.token() {
                 PUBLISHER => ready.publisher = true,
                 TIMER => ready.timer = true,
+                // It was only to be woken: the next turn looks.
+                FIRST => {}
                 Token(index) => self.on_event(index, event),
             }
         }
         self.events = events;
-        Ok(ready)
+        Ok(())
     }
 
     /// A member of `room` says that it publishes this.
@@ -220,7 +242,8 @@ impl<'a> Engine<'a> {
         let mut count = 0;
         for (index, connection) in self.connections.iter_mut().enumerate() {
             if connection.stage() == Stage::Settled && matches(&self.seats[connection.group()], index) {
-                connection.stop_reading(self.poll.registry())?;
+                let group = &self.crowd.groups[connection.group()];
+                connection.stop_reading(registry_of(&self.poll, &self.first, group))?;
                 count += 1;
             }
         }
@@ -230,7 +253,8 @@ impl<'a> Engine<'a> {
     /// Everybody reads again.
     pub(crate) fn read_again(&mut self) -> io::Result<()> {
         for connection in self.connections.iter_mut().filter(|connection| connection.is_stuck()) {
-            connection.read_again(self.poll.registry())?;
+            let group = &self.crowd.groups[connection.group()];
+            connection.read_again(registry_of(&self.poll, &self.first, group))?;
         }
         Ok(())
     }
@@ -302,7 +326,12 @@ impl<'a> Engine<'a> {
             source,
             receive_buffer: self.crowd.receive_buffer,
         };
-        self.connections.push(Connection::open(place, seats.joins, self.poll.registry())?);
+        let connection = Connection::open(
+            place,
+            seats.joins,
+            registry_of(&self.poll, &self.first, &self.crowd.groups[group]),
+        )?;
+        self.connections.push(connection);
         Ok(())
     }
 
@@ -347,6 +376,21 @@ impl<'a> Engine<'a> {
             self.faults.count(fault);
         }
     }
+}
+
+/// Where a group's sockets are watched.
+fn registry_of<'a>(poll: &'a Poll, first: &'a Option<Poll>, group: &Group) -> &'a Registry {
+    match first {
+        Some(first) if !group.disturbs => first.registry(),
+        _ => poll.registry(),
+    }
+}
+
+/// A poll that wakes `outer` when it has something.
+fn nested(outer: &Poll) -> io::Result<Poll> {
+    let inner = Poll::new()?;
+    outer.registry().register(&mut SourceFd(&inner.as_raw_fd()), FIRST, Interest::READABLE)?;
+    Ok(inner)
 }
 
 #[cfg(test)]
