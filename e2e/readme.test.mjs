@@ -113,3 +113,13 @@ test('the command that runs every test is the one that CI runs', () => {
   const command = block('sh', 'xtask').trim();
   assert.ok(readFileSync(`${root}.ci/run`, 'utf8').includes(command));
 });
+
+// All of it takes half an hour: here one scenario, one round, two servers, and nothing is judged by its speed.
+test('the command that measures everything measures', async () => {
+  const command = block('sh', 'xtask bench').trim();
+  const short = `${command} f1 --rounds 1 --no-limits --peers floor,fanfare-sio`;
+  const ran = new Started(file, 'sh', ['-c', short], { cwd: root });
+  assert.equal((await ran.exited).code, 0, ran.log);
+  assert.match(ran.log, /CPU µs\/delivery/);
+  assert.match(ran.log, /bench: loadtest: ok: 1 scenarios, 2 rounds .* nothing lost, duplicated or out of order/);
+});

@@ -22,10 +22,16 @@ pub(crate) fn command() -> clap::Command {
         .long_about(
             "Installs Redis, Nchan, Socket.IO and socketioxide where they are missing, builds the release \
              binaries, and runs the load generator's scenarios in alternating rounds. Absolute times belong to \
-             this machine; the ratios carry over. Fails where a limit in a scenario's file is missed or the generator saw loss, \
-             duplicates or disorder. The last line is the generator's summary.",
+             this machine; the ratios carry over. Fails where a limit in a scenario's file is missed or the \
+             generator saw loss, duplicates or disorder. The last line is the generator's summary.",
         )
         .args(PASSED_ON.map(|(name, value, help)| Arg::new(name).long(name).value_name(value).help(help)))
+        .arg(
+            Arg::new("no-limits")
+                .long("no-limits")
+                .action(ArgAction::SetTrue)
+                .help("Do not judge by the limits in the scenarios' files"),
+        )
         .arg(
             Arg::new("scenarios")
                 .value_name("SCENARIO")
@@ -35,7 +41,7 @@ pub(crate) fn command() -> clap::Command {
 }
 
 pub(crate) fn run(root: &Path, given: &ArgMatches) -> Result<Summary> {
-    install::peers(root)?;
+    install::peers(root, given.get_one::<String>("peers").map(String::as_str))?;
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     process::run(build.current_dir(root).args(["build", "--release", "-p", "fanfare", "-p", "loadtest"]))?;
     let target = process::target(root)?;
@@ -49,6 +55,9 @@ pub(crate) fn run(root: &Path, given: &ArgMatches) -> Result<Summary> {
         if let Some(value) = given.get_one::<String>(name) {
             loadtest.arg(format!("--{name}")).arg(value);
         }
+    }
+    if given.get_flag("no-limits") {
+        loadtest.arg("--no-limits");
     }
     let mut last = String::new();
     let good = process::watch(&mut loadtest, |line| {

@@ -27,9 +27,17 @@ pub(crate) fn all(root: &Path) -> Result<()> {
     npm(&root.join("e2e"))
 }
 
-/// Brings what benchmarks are measured beside.
-pub(crate) fn peers(root: &Path) -> Result<()> {
-    process::run(&mut Command::new(root.join("loadtest/peers/install")))
+/// Peers that come from a registry of their own.
+const INSTALLED: [&str; 3] = ["nchan", "socketio-redis", "socketioxide"];
+
+/// Brings what benchmarks are measured beside: what these peers of the load generator need, or all.
+pub(crate) fn peers(root: &Path, peers: Option<&str>) -> Result<()> {
+    let mut install = Command::new(root.join("loadtest/peers/install"));
+    if let Some(peers) = peers {
+        let named = peers.split(',').filter(|peer| INSTALLED.contains(peer));
+        install.arg("redis").args(named);
+    }
+    process::run(&mut install)
 }
 
 fn debian(wanted: &[(&str, &'static str)]) -> Result<()> {
