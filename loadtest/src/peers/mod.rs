@@ -138,6 +138,11 @@ impl PeerKind {
         matches!(self, Self::FanfareSocketIo | Self::FanfarePlain)
     }
 
+    /// Whether it is there for the others to be compared with.
+    pub(crate) fn is_base(self) -> bool {
+        !self.is_fanfare() && self != Self::Running
+    }
+
     /// Whether several server processes can serve the same rooms.
     pub(crate) fn can_have_edges(self) -> bool {
         self.is_fanfare() || matches!(self, Self::SocketIoRedis | Self::Socketioxide)
