@@ -48,6 +48,10 @@ fn start_edge(
     command.arg("--redis").arg(format!("redis://{redis}"));
     command.arg("--listen").arg(public.to_string()).arg("--private").arg(private.to_string());
     command.args(&setup.fanfare_arguments);
+    // What is measured is what the arguments say, not what this shell happens to set.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FANFARE_")) {
+        command.env_remove(name);
+    }
     let mut server = Child::start(command, scratch)?;
     server.wait_ready(|| get(private, "/readyz").is_some())?;
     Ok(server)

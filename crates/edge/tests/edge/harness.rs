@@ -93,13 +93,18 @@ impl Node {
 
     /// Waits until a series has the value.
     pub(crate) fn settles(&self, series: &str, value: f64) {
+        self.comes_to(series, |now| now == value);
+    }
+
+    /// Waits until a series has a value that will do.
+    pub(crate) fn comes_to(&self, series: &str, will_do: impl Fn(f64) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let now = self.metric(series);
-            if now == value {
+            if will_do(now) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{series} is {now}, not {value}");
+            assert!(Instant::now() < deadline, "{series} is {now}");
         }
     }
 }

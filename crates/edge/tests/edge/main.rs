@@ -46,7 +46,8 @@ fn members_on_every_shard_get_everything_in_order() {
     assert_eq!(node.metric("fanfare_publications_unwanted_total"), 0.0);
     // Every publication was read once by the node, however many shards delivered it.
     node.settles("fanfare_broker_lag_seconds_count", 4_001.0);
-    assert!(node.metric("fanfare_fanout_duration_seconds_count") > 4_001.0);
+    // Other shards hand their histograms over a little later.
+    node.comes_to("fanfare_fanout_duration_seconds_count", |count| count > 4_001.0);
 }
 
 #[test]
