@@ -1,13 +1,18 @@
 //! A round's measured part, slice by slice.
 
 use hdrhistogram::Histogram;
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::ledger::latencies;
 use crate::meter::{Meter, Sample};
 
 /// What happened in one slice of a round's measured part.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Moment {
     /// Seconds from the start of the round's measured part to the end of this slice.
     pub(crate) at_s: f64,

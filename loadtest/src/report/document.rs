@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::timeline::Moment;
+
 /// Version of the document's shape.
 pub(crate) const SCHEMA_VERSION: u32 = 2;
 
@@ -16,7 +18,8 @@ pub(crate) const SCHEMA_VERSION: u32 = 2;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Document {
     pub(crate) schema_version: u32,
-    /// Nothing lost, duplicated or out of order, every connection there, and no limit missed.
+    /// No limit missed; and of fanfare or the server given, nothing lost, duplicated or out of order and every
+    /// connection there. What others lose is in their own part.
     pub(crate) ok: bool,
     pub(crate) run: Run,
     pub(crate) machine: Machine,
@@ -154,7 +157,7 @@ pub(crate) struct RoundReport {
     pub(crate) invalid: Option<String>,
     /// The generator was the slower side: the rate is its own.
     pub(crate) generator_bound: bool,
-    pub(crate) timeline: Vec<Slice>,
+    pub(crate) timeline: Vec<Moment>,
 }
 
 /// A group of rooms in a round.
@@ -170,23 +173,6 @@ pub(crate) struct GroupReport {
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
     pub(crate) strayed: u64,
-}
-
-/// One slice of a round's measured part.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Slice {
-    /// Seconds from the start of the measured part to the end of the slice.
-    pub(crate) at_s: f64,
-    pub(crate) deliveries_per_s: f64,
-    pub(crate) p50_ms: Option<f64>,
-    pub(crate) p99_ms: Option<f64>,
-    pub(crate) max_ms: Option<f64>,
-    pub(crate) server_cores: f64,
-    pub(crate) bus_cores: f64,
-    pub(crate) generator_cores: f64,
-    pub(crate) server_rss_kib: u64,
 }
 
 /// How a limit came out for one peer.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::document::{
-    Document, FigureName, Losses, PeerReport, Range, RoundReport, Run, SCHEMA_VERSION, ScenarioReport, Slice,
+    Document, FigureName, Losses, PeerReport, Range, RoundReport, Run, SCHEMA_VERSION, ScenarioReport,
     Verdict,
 };
 use super::groups;
@@ -121,24 +121,16 @@ fn round(round: &Round) -> RoundReport {
         groups: round.groups.iter().map(groups::report).collect(),
         invalid: round.invalid.map(str::to_owned),
         generator_bound: round.generator_bound,
-        timeline: round.timeline.iter().filter_map(slice).collect(),
+        timeline: round.timeline.iter().copied().filter(is_finite).collect(),
     }
 }
 
-fn slice(moment: &Moment) -> Option<Slice> {
+/// JSON has no infinity either: a moment with one tells nothing.
+fn is_finite(moment: &Moment) -> bool {
     let Moment { at_s, deliveries_per_s, server_cores, bus_cores, generator_cores, .. } = *moment;
-    let needed = [at_s, deliveries_per_s, server_cores, bus_cores, generator_cores];
-    needed.iter().all(|value| value.is_finite()).then_some(Slice {
-        at_s,
-        deliveries_per_s,
-        p50_ms: moment.p50_ms.filter(|value| value.is_finite()),
-        p99_ms: moment.p99_ms.filter(|value| value.is_finite()),
-        max_ms: moment.max_ms.filter(|value| value.is_finite()),
-        server_cores,
-        bus_cores,
-        generator_cores,
-        server_rss_kib: moment.server_rss_kib,
-    })
+    let rates = [at_s, deliveries_per_s, server_cores, bus_cores, generator_cores];
+    let latencies = [moment.p50_ms, moment.p99_ms, moment.max_ms];
+    rates.into_iter().chain(latencies.into_iter().flatten()).all(f64::is_finite)
 }
 
 fn verdict(judgement: &Judgement) -> Verdict {

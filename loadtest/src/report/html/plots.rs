@@ -3,7 +3,8 @@
 use super::axis::Scale;
 use super::chart::{Bar, Frame, Line, bars, lines};
 use super::palette::Shade;
-use crate::report::document::{Document, FigureName, PeerReport, ScenarioReport, Slice};
+use crate::report::document::{Document, FigureName, PeerReport, ScenarioReport};
+use crate::timeline::Moment;
 
 /// Figures that get no bars of their own: the percentile curve and the table tell them.
 const WITHOUT_BARS: [&str; 6] =
@@ -18,7 +19,7 @@ pub(super) struct Plot {
     pub(super) svg: String,
 }
 
-type Value = fn(&Slice) -> Option<f64>;
+type Value = fn(&Moment) -> Option<f64>;
 
 /// A chart over time.
 struct OverTime {
