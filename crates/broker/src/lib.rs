@@ -9,6 +9,7 @@
 pub mod envelope;
 pub mod memory;
 pub mod redis;
+pub mod request;
 
 use std::future::Future;
 use std::os::fd::RawFd;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use fanfare_protocol::Publication;
 
+pub use request::{Answer, Asker, Request, SessionView, Target};
+
 /// A future that a [`Broker`] returns.
 pub type BrokerFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -26,6 +29,9 @@ pub trait Broker: Send + Sync + 'static {
     /// Publishes in the order given and answers for each, in the same order. Delivered at most once:
     /// an error means that the publication may or may not have gone out.
     fn publish(&self, batch: Vec<Publication<'static>>) -> BrokerFuture<'_, Vec<Result<(), PublishError>>>;
+
+    /// Sends an answer to whoever asked. Best effort: an asker that hears nothing waits no longer than it said.
+    fn answer(&self, asker: Asker, answer: Answer) -> BrokerFuture<'_, ()>;
 
     /// How the link for publishing is.
     fn link(&self) -> Link;
@@ -74,6 +80,10 @@ pub enum Channel<'a> {
     Namespace(&'a str),
     /// Plain JSON publications for any room, from anyone with a Redis client.
     Publish,
+    /// What Socket.IO servers and emitters ask of all nodes that serve the namespace.
+    Requests(&'a str),
+    /// The one channel of python-socketio's managers: publications and requests for any namespace.
+    Python,
 }
 
 /// What a feed hands to the hub.
@@ -81,6 +91,8 @@ pub enum Channel<'a> {
 pub enum Delivery<'a> {
     /// A publication. `channel` says on which channel it came; who gets it is in the publication itself.
     Publication { channel: Channel<'a>, publication: Publication<'a> },
+    /// Something asked of this node, in a namespace. `channel` says on which channel it came.
+    Request { channel: Channel<'a>, namespace: &'a str, request: Request },
     /// The channel is subscribed: what is published from now on arrives.
     Active(Channel<'a>),
     /// The channel cannot be subscribed. While it is wanted the feed asks again every few seconds, and says so

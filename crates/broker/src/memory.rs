@@ -8,7 +8,7 @@ use fanfare_protocol::Publication;
 use smallvec::SmallVec;
 
 use crate::envelope::channel_of;
-use crate::{Broker, BrokerFuture, Channel, Delivery, Feed, Link, PublishError, Turn};
+use crate::{Answer, Asker, Broker, BrokerFuture, Channel, Delivery, Feed, Link, PublishError, Turn};
 
 /// What may wait to be handed out, in bytes; beyond it publishing answers [`PublishError::QueueFull`].
 const MAX_WAITING: usize = 64 << 20;
@@ -24,7 +24,6 @@ pub fn new() -> (Arc<MemoryBroker>, MemoryFeed) {
         shared: Arc::clone(&shared),
         started: false,
         answers: Vec::new(),
-        publish: false,
         taken: VecDeque::new(),
     };
     (Arc::new(MemoryBroker { shared }), feed)
@@ -41,8 +40,6 @@ pub struct MemoryFeed {
     started: bool,
     /// Channels to be called active at the next turn, where they are still wanted then.
     answers: Vec<OwnedChannel>,
-    /// [`Channel::Publish`] is wanted; nothing ever comes there.
-    publish: bool,
     /// Taken from the queue in one piece and handed out from here.
     taken: VecDeque<Publication<'static>>,
 }
@@ -72,6 +69,8 @@ enum OwnedChannel {
     Room { namespace: Box<str>, room: Box<str> },
     Namespace(Box<str>),
     Publish,
+    Requests(Box<str>),
+    Python,
 }
 
 impl Shared {
@@ -104,15 +103,15 @@ impl Queue {
                 self.wanted.get(namespace).is_some_and(|wanted| wanted.rooms.contains(room))
             }
             Channel::Namespace(namespace) => self.wanted.get(namespace).is_some_and(|wanted| wanted.all),
-            // Only Redis has publishers from outside.
-            Channel::Publish => false,
+            // Only Redis has publishers and askers from outside.
+            Channel::Publish | Channel::Requests(_) | Channel::Python => false,
         }
     }
 
     fn want(&mut self, channel: Channel<'_>, wants: bool) {
         let namespace = match channel {
             Channel::Room { namespace, .. } | Channel::Namespace(namespace) => namespace,
-            Channel::Publish => return,
+            Channel::Publish | Channel::Requests(_) | Channel::Python => return,
         };
         if !self.wanted.contains_key(namespace) {
             if !wants {
@@ -165,6 +164,11 @@ impl Broker for MemoryBroker {
         })
     }
 
+    fn answer(&self, _asker: Asker, _answer: Answer) -> BrokerFuture<'_, ()> {
+        // Nobody asks where there is no bus.
+        Box::pin(std::future::ready(()))
+    }
+
     fn link(&self) -> Link {
         Link::Up
     }
@@ -177,9 +181,6 @@ impl Feed for MemoryFeed {
 
     fn want(&mut self, channel: Channel<'_>, wanted: bool) {
         self.shared.queue().want(channel, wanted);
-        if channel == Channel::Publish {
-            self.publish = wanted;
-        }
         if wanted {
             self.answers.push(OwnedChannel::from(channel));
         }
@@ -217,7 +218,9 @@ impl MemoryFeed {
     fn answer(&mut self, sink: &mut dyn FnMut(Delivery<'_>)) {
         for answer in std::mem::take(&mut self.answers) {
             let channel = answer.borrow();
-            if (channel == Channel::Publish && self.publish) || self.shared.queue().wants(channel) {
+            // Nothing ever comes on channels for publishers from outside: whoever wants them has them.
+            let outside = matches!(channel, Channel::Publish | Channel::Requests(_) | Channel::Python);
+            if outside || self.shared.queue().wants(channel) {
                 sink(Delivery::Active(channel));
             }
         }
@@ -230,6 +233,8 @@ impl OwnedChannel {
             Self::Room { namespace, room } => Channel::Room { namespace, room },
             Self::Namespace(namespace) => Channel::Namespace(namespace),
             Self::Publish => Channel::Publish,
+            Self::Requests(namespace) => Channel::Requests(namespace),
+            Self::Python => Channel::Python,
         }
     }
 }
@@ -242,6 +247,8 @@ impl From<Channel<'_>> for OwnedChannel {
             }
             Channel::Namespace(namespace) => Self::Namespace(namespace.into()),
             Channel::Publish => Self::Publish,
+            Channel::Requests(namespace) => Self::Requests(namespace.into()),
+            Channel::Python => Self::Python,
         }
     }
 }
@@ -258,5 +265,6 @@ fn borrow<'a>(publication: &'a Publication<'static>) -> Publication<'a> {
         volatile: publication.volatile,
         data: Borrowed(&publication.data),
         sent_at: publication.sent_at,
+        ack: publication.ack,
     }
 }

@@ -39,7 +39,7 @@ impl Rooms {
     /// So many slots that are in no room.
     pub fn new(slots: usize) -> Self {
         let slots = (0..slots).map(|_| Memberships::default()).collect();
-        Self { members: Members::new([NamespaceId::MAIN].into_iter()), slots }
+        Self { members: Members::new(), slots }
     }
 
     /// `slot` must not be in the room.

@@ -427,7 +427,7 @@ impl Maker {
 const REJECTIONS: [&str; 6] =
     ["bad_request", "origin", "connections", "private_connections", "files", "draining"];
 /// Values of the label `limit` of `fanfare_limit_reached_total`; each is a setting's name, but for the private listener's fixed one.
-const LIMITS: [&str; 9] = [
+const LIMITS: [&str; 10] = [
     "connections",
     "private_connections",
     "max_payload",
@@ -437,4 +437,5 @@ const LIMITS: [&str; 9] = [
     "pending_commands",
     "publish_queue",
     "publish_body",
+    "namespaces_limit",
 ];

@@ -2,7 +2,7 @@
 //! this module sees a packet.
 
 use crate::json;
-use crate::name::NamespaceId;
+use crate::name::{Closed, NamespaceId};
 
 /// One WebSocket message of a connection, as its protocol's machine takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,15 +15,17 @@ pub enum Payload<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Enter a namespace that this node serves. Plain connections are in [`NamespaceId::MAIN`] from
-    /// the start and never ask. `auth` is the JSON object the client gave, as text.
-    Connect { namespace: NamespaceId, auth: Option<Box<str>> },
-    /// Enter a namespace that this node does not serve.
-    ConnectUnknown { namespace: Box<str> },
+    /// the start and never ask. `auth` is the object the client gave, a MessagePack map.
+    Connect { namespace: NamespaceId, auth: Option<Box<[u8]>> },
+    /// Enter a namespace that nobody can enter here.
+    ConnectClosed { namespace: Box<str>, reason: Closed },
     /// Leave a namespace; the connection stays.
     Leave { namespace: NamespaceId },
     /// An event. `data` is a MessagePack array `[event, ...args]`; `room` is set by protocols whose
     /// events name their room.
     Event { namespace: NamespaceId, room: Option<Box<str>>, data: Vec<u8>, reply: Option<ReplyTo> },
+    /// The client acknowledges what it was sent with this id. `data` is a MessagePack array of the arguments.
+    Ack { namespace: NamespaceId, id: u64, data: Vec<u8> },
     /// Join a room by name (protocols that have a frame for it).
     JoinRoom { room: Box<str>, reply: Option<ReplyTo> },
     /// Leave a room by name.

@@ -1,11 +1,14 @@
-//! Engine.IO v4 packets in WebSocket frames
+//! Engine.IO v4 packets, in WebSocket frames and in the bodies of long-polling
 //! (`docs/engine.io-protocol/v4-current.md` in socketio/socket.io).
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use crate::command::Payload;
+use crate::frame::Frame;
 use crate::json;
+use crate::websocket::{self, Opcode};
 
 /// Standard base64 (RFC 4648 §4) with padding, which readers need not find.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -56,6 +59,47 @@ pub fn decode(text: &str) -> Result<Packet<'_>, NotAPacket> {
         'b' => BASE64.decode(payload).map(Packet::Binary).map_err(|_| NotAPacket),
         _ => Err(NotAPacket),
     }
+}
+
+/// Between the packets of a polling body.
+const SEPARATOR: char = '\x1e';
+
+/// The packets of a polling body, each for [`decode`]. An empty body is one empty packet, which is none.
+pub fn split_payload(body: &str) -> impl Iterator<Item = &str> {
+    body.split(SEPARATOR)
+}
+
+/// Appends the packets of a frame to a polling body: text as it is, binary as `b` and base64.
+pub fn append_payload(frame: &Frame, body: &mut String) {
+    for part in frame.parts() {
+        if !body.is_empty() {
+            body.push(SEPARATOR);
+        }
+        match part {
+            Payload::Text(text) => body.push_str(text),
+            Payload::Binary(bytes) => {
+                body.push('b');
+                BASE64.encode_string(bytes, body);
+            }
+        }
+    }
+}
+
+/// The same packets as text frames only, for clients that asked for base64 (`b64=1`).
+pub fn without_binary(frame: &Frame) -> Frame {
+    let mut wire = Vec::with_capacity(frame.bytes().len() * 4 / 3 + 16);
+    for part in frame.parts() {
+        let start = websocket::begin_frame(&mut wire);
+        match part {
+            Payload::Text(text) => wire.extend_from_slice(text.as_bytes()),
+            Payload::Binary(bytes) => {
+                wire.push(b'b');
+                wire.extend_from_slice(BASE64.encode(bytes).as_bytes());
+            }
+        }
+        websocket::finish_frame(&mut wire, start, Opcode::Text);
+    }
+    Frame::from_wire(wire)
 }
 
 /// The text of the open packet. Times are milliseconds, `max_payload` is bytes. Clients check that

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::command::Payload;
 use crate::websocket::{Opcode, begin_frame, finish_frame};
 
 /// Bytes of all frames alive in this process: what outboxes really hold, however many share a frame.
@@ -37,14 +38,85 @@ impl Frame {
         &self.0.0
     }
 
+    /// The messages in it: what polling clients get without the WebSocket headers. Control frames are none.
+    pub fn parts(&self) -> impl Iterator<Item = Payload<'_>> {
+        let mut rest = self.bytes();
+        std::iter::from_fn(move || {
+            while let Some((opcode, payload, tail)) = take_frame(rest) {
+                rest = tail;
+                match opcode {
+                    TEXT => return std::str::from_utf8(payload).ok().map(Payload::Text),
+                    BINARY => return Some(Payload::Binary(payload)),
+                    _ => {}
+                }
+            }
+            None
+        })
+    }
+
     /// Bytes that all frames of this process hold now.
     pub fn live_bytes() -> usize {
         LIVE_BYTES.load(Ordering::Relaxed)
     }
 }
 
+/// Opcodes of messages in frames that end them (RFC 6455 §5.2).
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+
+/// The first byte and the payload of an unmasked frame, and what is behind it.
+fn take_frame(wire: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[first, length], rest) = wire.split_first_chunk()?;
+    let (length, rest) = match length {
+        126 => rest.split_first_chunk().map(|(bytes, rest)| (u64::from(u16::from_be_bytes(*bytes)), rest))?,
+        127 => rest.split_first_chunk().map(|(bytes, rest)| (u64::from_be_bytes(*bytes), rest))?,
+        short => (u64::from(short), rest),
+    };
+    let (payload, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((first, payload, rest))
+}
+
 impl Drop for Body {
     fn drop(&mut self) {
         LIVE_BYTES.fetch_sub(self.0.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engineio::{append_payload, split_payload, without_binary};
+    use crate::websocket::write_frame;
+
+    #[test]
+    fn a_polling_body_has_the_packets_without_headers() {
+        let long = "x".repeat(70_000);
+        let mut wire = Vec::new();
+        for (opcode, payload) in [
+            (Opcode::Text, &b"451-[\"e\",{\"_placeholder\":true,\"num\":0}]"[..]),
+            (Opcode::Binary, &[1, 2, 3, 4]),
+            (Opcode::Ping, b"not a message"),
+            (Opcode::Text, long.as_bytes()),
+            (Opcode::Text, &long.as_bytes()[..300]),
+        ] {
+            write_frame(opcode, payload, &mut wire);
+        }
+        let frame = Frame::from_wire(wire);
+        let mut body = String::new();
+        append_payload(&frame, &mut body);
+        append_payload(&Frame::text(|out| out.push(b'2')), &mut body);
+        let packets: Vec<&str> = split_payload(&body).collect();
+        assert_eq!(
+            packets,
+            ["451-[\"e\",{\"_placeholder\":true,\"num\":0}]", "bAQIDBA==", &long, &long[..300], "2"]
+        );
+        let texts: Vec<String> = without_binary(&frame)
+            .parts()
+            .map(|part| match part {
+                Payload::Text(text) => text.to_owned(),
+                Payload::Binary(_) => panic!("binary"),
+            })
+            .collect();
+        assert_eq!(texts, packets[..4]);
     }
 }

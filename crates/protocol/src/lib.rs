@@ -20,5 +20,5 @@ pub use command::{Command, Payload, Refusal, RefusalCode, ReplyTo};
 pub use disconnect::Disconnect;
 pub use encoding::{EncodeError, Encoding};
 pub use frame::Frame;
-pub use name::{NameError, NamespaceId, Namespaces, Sid};
+pub use name::{Closed, NameError, NamespaceId, Namespaces, Sid};
 pub use publication::Publication;

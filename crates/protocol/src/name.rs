@@ -1,5 +1,10 @@
 //! Names, parsed once at the border and trusted afterwards.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -18,6 +23,9 @@ pub enum NameError {
     /// Remove the number sign, which ends the namespace in a channel's name.
     #[error("the name of a namespace has a #")]
     NumberSign,
+    /// Write at most one placeholder, as in `/tenant-{id}`.
+    #[error("a namespace has at most one placeholder, as in /tenant-{{id}}")]
+    Placeholder,
     /// Remove control characters (U+0000 to U+001F, U+007F).
     #[error("the name has a control character")]
     Control,
@@ -51,41 +59,177 @@ impl NamespaceId {
     }
 }
 
-/// The namespaces a node serves: `/` and those the config names.
+/// The namespaces a node serves: `/`, those the config names, and those that came to be because a client
+/// entered one that fits a pattern of the config. Clones share the table; it only grows, up to a bound.
+/// Looking up takes no lock.
 #[derive(Debug, Clone)]
-pub struct Namespaces(Vec<Box<str>>);
+pub struct Namespaces(Arc<Table>);
+
+#[derive(Debug)]
+struct Table {
+    patterns: Vec<NamespacePattern>,
+    /// Most namespaces at a time.
+    limit: usize,
+    served: ArcSwap<Served>,
+    /// Held while one is added.
+    adding: Mutex<()>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Served {
+    rows: Vec<Arc<Row>>,
+    ids: HashMap<Arc<str>, NamespaceId>,
+}
+
+#[derive(Debug)]
+struct Row {
+    name: Arc<str>,
+    /// The next id of an acknowledgement that the server asks for, shared by all sessions.
+    next_ack: AtomicU64,
+}
+
+/// A name with one placeholder that stands for one byte or more, as `/tenant-{id}`.
+#[derive(Debug, Clone)]
+struct NamespacePattern {
+    prefix: String,
+    suffix: String,
+}
+
+/// Why a client cannot enter a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// It is not served here, nor does it fit a pattern.
+    Unknown,
+    /// It fits a pattern, but the node has as many namespaces as it may.
+    Full,
+}
 
 impl Namespaces {
-    /// `/` and `configured`; a leading slash is added where it is missing, repeats are dropped.
+    /// Most namespaces where nobody says otherwise.
+    pub const LIMIT: usize = 1_000;
+
+    /// `/` and `configured`, which are names, or patterns where they have a `{placeholder}`; a leading slash is
+    /// added where it is missing, repeats are dropped.
     pub fn new<'a>(configured: impl IntoIterator<Item = &'a str>) -> Result<Self, NameError> {
-        let mut names: Vec<Box<str>> = vec!["/".into()];
+        Self::with_limit(configured, Self::LIMIT)
+    }
+
+    /// [`Namespaces::new`] with a bound on how many there are, those of the config included.
+    pub fn with_limit<'a>(
+        configured: impl IntoIterator<Item = &'a str>,
+        limit: usize,
+    ) -> Result<Self, NameError> {
+        let mut served = Served::default();
+        let mut patterns = Vec::new();
+        served.add("/");
         for name in configured {
             let name = if name.starts_with('/') { name.to_owned() } else { format!("/{name}") };
             check_room(&name)?;
             if name.contains('#') {
                 return Err(NameError::NumberSign);
             }
-            if !names.iter().any(|known| **known == *name) {
-                names.push(name.into());
+            match NamespacePattern::parse(&name)? {
+                Some(pattern) => patterns.push(pattern),
+                None if served.ids.contains_key(&*name) => {}
+                None => served.add(&name),
             }
         }
-        Ok(Self(names))
+        let limit = limit.clamp(served.rows.len(), usize::from(u16::MAX));
+        Ok(Self(Arc::new(Table {
+            patterns,
+            limit,
+            served: ArcSwap::from_pointee(served),
+            adding: Mutex::new(()),
+        })))
     }
 
     /// The id of `name`, where this node serves it.
     pub fn id(&self, name: &str) -> Option<NamespaceId> {
-        let at = self.0.iter().position(|known| **known == *name)?;
-        u16::try_from(at).ok().map(NamespaceId)
+        if name == "/" {
+            return Some(NamespaceId::MAIN);
+        }
+        self.0.served.load().ids.get(name).copied()
+    }
+
+    /// The id of `name` for a client that wants to enter it: one that fits a pattern is added.
+    pub fn enter(&self, name: &str) -> Result<NamespaceId, Closed> {
+        if let Some(id) = self.id(name) {
+            return Ok(id);
+        }
+        let fits = !name.contains('#') && check_room(name).is_ok();
+        if !fits || !self.0.patterns.iter().any(|pattern| pattern.matches(name)) {
+            return Err(Closed::Unknown);
+        }
+        // No code panics while it holds the lock.
+        let _adding = self.0.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = self.id(name) {
+            return Ok(id);
+        }
+        let mut served = Served::clone(&self.0.served.load());
+        if served.rows.len() >= self.0.limit {
+            return Err(Closed::Full);
+        }
+        let id = served.next_id();
+        served.add(name);
+        self.0.served.store(Arc::new(served));
+        Ok(id)
     }
 
     /// The name behind an id that this table gave.
-    pub fn name(&self, id: NamespaceId) -> &str {
-        &self.0[id.index()]
+    pub fn name(&self, id: NamespaceId) -> Arc<str> {
+        self.0.served.load().rows[id.index()].name.clone()
     }
 
-    /// Every id with its name, `/` first.
-    pub fn iter(&self) -> impl Iterator<Item = (NamespaceId, &str)> {
-        (0u16..).map(NamespaceId).zip(self.0.iter().map(|name| &**name))
+    /// The next id with which a client of the namespace is asked for an acknowledgement, from 0.
+    pub fn next_ack(&self, id: NamespaceId) -> u64 {
+        self.0.served.load().rows[id.index()].next_ack.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many there are now.
+    pub fn count(&self) -> usize {
+        self.0.served.load().rows.len()
+    }
+
+    /// Every id there is now, `/` first.
+    pub fn ids(&self) -> impl Iterator<Item = NamespaceId> + use<> {
+        (0u16..).map(NamespaceId).take(self.count())
+    }
+}
+
+impl Served {
+    fn next_id(&self) -> NamespaceId {
+        // The bound keeps it within 16 bits.
+        NamespaceId(u16::try_from(self.rows.len()).unwrap_or(u16::MAX))
+    }
+
+    fn add(&mut self, name: &str) {
+        let name: Arc<str> = name.into();
+        self.ids.insert(name.clone(), self.next_id());
+        self.rows.push(Arc::new(Row { name, next_ack: AtomicU64::new(0) }));
+    }
+}
+
+impl NamespacePattern {
+    /// The pattern of a name with a placeholder, `None` for one without.
+    fn parse(name: &str) -> Result<Option<Self>, NameError> {
+        let Some((prefix, rest)) = name.split_once('{') else {
+            return if name.contains('}') { Err(NameError::Placeholder) } else { Ok(None) };
+        };
+        let (placeholder, suffix) = rest.split_once('}').ok_or(NameError::Placeholder)?;
+        if placeholder.is_empty() {
+            // `/{}` is a name: clients that forget a comma ask for it.
+            return Ok(None);
+        }
+        if [placeholder, suffix].iter().any(|part| part.contains(['{', '}'])) {
+            return Err(NameError::Placeholder);
+        }
+        Ok(Some(Self { prefix: prefix.to_owned(), suffix: suffix.to_owned() }))
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        name.len() > self.prefix.len() + self.suffix.len()
+            && name.starts_with(&self.prefix)
+            && name.ends_with(&self.suffix)
     }
 }
 
@@ -163,8 +307,28 @@ mod tests {
         assert_eq!(namespaces.id("/"), Some(NamespaceId::MAIN));
         assert_eq!(namespaces.id("/admin"), Some(NamespaceId(1)));
         assert_eq!(namespaces.id("admin"), None);
-        assert_eq!(namespaces.iter().count(), 3);
+        assert_eq!(namespaces.count(), 3);
         assert_eq!(Namespaces::new(["/a#b"]).unwrap_err(), NameError::NumberSign);
         assert_eq!(Namespaces::new(["\n"]).unwrap_err(), NameError::Control);
+    }
+
+    #[test]
+    fn a_namespace_that_fits_a_pattern_comes_to_be_when_it_is_entered() {
+        let namespaces = Namespaces::with_limit(["/tenant-{id}", "/fixed"], 4).unwrap();
+        let other = namespaces.clone();
+        assert_eq!(namespaces.id("/tenant-1"), None);
+        let id = namespaces.enter("/tenant-1").unwrap();
+        assert_eq!((namespaces.enter("/tenant-1"), other.id("/tenant-1")), (Ok(id), Some(id)));
+        assert_eq!(&*other.name(id), "/tenant-1");
+        for name in ["/tenant-", "/other", "/tenant-#", "tenant-1"] {
+            assert_eq!(namespaces.enter(name), Err(Closed::Unknown), "{name}");
+        }
+        assert!(namespaces.enter("/tenant-2").is_ok());
+        assert_eq!(namespaces.enter("/tenant-3"), Err(Closed::Full));
+        assert_eq!(
+            (namespaces.next_ack(id), other.next_ack(id), other.next_ack(NamespaceId::MAIN)),
+            (0, 1, 0)
+        );
+        assert_eq!(Namespaces::new(["/{a}{b}"]).unwrap_err(), NameError::Placeholder);
     }
 }

@@ -27,6 +27,9 @@ pub struct Publication<'a> {
     pub data: Cow<'a, [u8]>,
     /// When the publisher's node handed it to the broker, microseconds of Unix time, where it said so.
     pub sent_at: Option<u64>,
+    /// The id with which each receiver is asked for an acknowledgement. Protocols without acknowledgements
+    /// do not show it.
+    pub ack: Option<u64>,
 }
 
 impl Publication<'_> {
@@ -42,6 +45,7 @@ impl Publication<'_> {
             volatile: self.volatile,
             data: Cow::Owned(self.data.into_owned()),
             sent_at: self.sent_at,
+            ack: self.ack,
         }
     }
 }
@@ -147,7 +151,7 @@ pub fn from_json(text: &[u8]) -> Result<Publication<'static>, PublicationError> 
     })?;
     let namespace = namespace(fields.namespace)?;
     let volatile = fields.volatile;
-    Ok(Publication { namespace, rooms, except, volatile, data: Cow::Owned(data), sent_at: None })
+    Ok(Publication { namespace, rooms, except, volatile, data: Cow::Owned(data), sent_at: None, ack: None })
 }
 
 #[derive(Deserialize)]

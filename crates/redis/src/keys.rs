@@ -28,6 +28,8 @@ pub enum ChannelName<'a> {
     Namespace(&'a str),
     /// Plain JSON publications for any room.
     Publish,
+    /// What servers and emitters ask of all nodes that serve a namespace.
+    Requests(&'a str),
 }
 
 impl Prefix {
@@ -54,12 +56,15 @@ impl Prefix {
     }
 
     /// Replaces the contents of `out` with the name of `channel`: `{prefix}#{namespace}#{room}#`,
-    /// `{prefix}#{namespace}#` or `{prefix}-publish`. A namespace has no `#`; a room may.
+    /// `{prefix}#{namespace}#`, `{prefix}-request#{namespace}#` or `{prefix}-publish`. A namespace has no `#`; a room may.
     pub fn write(&self, channel: ChannelName<'_>, out: &mut String) {
         out.clear();
         out.push_str(&self.0);
         match channel {
             ChannelName::Publish => out.push_str("-publish"),
+            ChannelName::Requests(namespace) => {
+                out.extend(["-request#", namespace, "#"]);
+            }
             ChannelName::Namespace(namespace) => {
                 out.extend(["#", namespace, "#"]);
             }
@@ -82,6 +87,10 @@ impl Prefix {
         let rest = name.strip_prefix(&*self.0)?;
         if rest == "-publish" {
             return Some(ChannelName::Publish);
+        }
+        if let Some(rest) = rest.strip_prefix("-request#") {
+            let namespace = rest.strip_suffix('#').filter(|namespace| !namespace.contains('#'))?;
+            return Some(ChannelName::Requests(namespace));
         }
         let (namespace, rest) = rest.strip_prefix('#')?.split_once('#')?;
         if rest.is_empty() {
@@ -113,6 +122,7 @@ mod tests {
             ("socket.io#/admin#42#", ChannelName::Room { namespace: "/admin", room: "42" }),
             ("socket.io#/##a#b##", ChannelName::Room { namespace: "/", room: "#a#b#" }),
             ("socket.io-publish", ChannelName::Publish),
+            ("socket.io-request#/admin#", ChannelName::Requests("/admin")),
         ];
         for (name, channel) in cases {
             assert_eq!(prefix.name(channel), name);
@@ -127,7 +137,7 @@ mod tests {
         {
             assert_eq!(prefix.read(name), None, "{name}");
         }
-        assert_eq!(prefix.read("socket.io-request#/#"), None);
+        assert_eq!(prefix.read("socket.io-request#/#/#"), None);
         assert_eq!(Prefix::new("a").unwrap().read("ab#/#r#"), None);
     }
 

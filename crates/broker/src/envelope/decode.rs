@@ -48,6 +48,7 @@ pub fn decode<'a>(payload: &'a [u8], namespace: &str, max: usize) -> Result<Publ
         volatile: opts.volatile,
         data: Cow::Borrowed(packet.data),
         sent_at,
+        ack: None,
     })
 }
 

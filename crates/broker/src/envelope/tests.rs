@@ -24,6 +24,7 @@ fn publication(namespace: &str, to: &[&str], except: &[&str], volatile: bool) ->
         volatile,
         data: Cow::Owned(event("hi", &[])),
         sent_at: None,
+        ack: None,
     }
 }
 
@@ -167,6 +168,7 @@ proptest! {
             volatile,
             data: event("n", &[&argument]).into(),
             sent_at: None,
+        ack: None,
         };
         let envelope = encode(&sent, Uid::random(), now);
         let read = decode(&envelope, &sent.namespace, MAX_ENVELOPE).map(Publication::into_owned);

@@ -251,6 +251,8 @@ impl Feed for RedisFeed {
             Channel::Room { namespace, room } => ChannelName::Room { namespace, room },
             Channel::Namespace(namespace) => ChannelName::Namespace(namespace),
             Channel::Publish => ChannelName::Publish,
+            Channel::Requests(namespace) => ChannelName::Requests(namespace),
+            Channel::Python => return,
         };
         self.options.prefix.write(channel, &mut self.name);
         self.subscriptions.want(&self.name, wanted);
@@ -296,6 +298,9 @@ fn deliver(channel: Channel<'_>, payload: &[u8], max: usize, sink: &mut Sink<'_>
             }
             Err(_) => sink(Delivery::Malformed { channel, reason: Malformed::Shape }),
         },
+        Channel::Requests(_) | Channel::Python => {
+            sink(Delivery::Malformed { channel, reason: Malformed::Shape })
+        }
     }
 }
 
@@ -304,5 +309,6 @@ fn channel_of<'a>(prefix: &Prefix, name: &'a str) -> Option<Channel<'a>> {
         ChannelName::Room { namespace, room } => Channel::Room { namespace, room },
         ChannelName::Namespace(namespace) => Channel::Namespace(namespace),
         ChannelName::Publish => Channel::Publish,
+        ChannelName::Requests(namespace) => Channel::Requests(namespace),
     })
 }

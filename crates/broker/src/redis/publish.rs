@@ -11,7 +11,7 @@ use fred::types::Value;
 
 use crate::envelope::{Uid, channel_of, encode};
 use crate::memory::now_micros;
-use crate::{Broker, BrokerFuture, Channel, Link, PublishError};
+use crate::{Answer, Asker, Broker, BrokerFuture, Channel, Link, PublishError};
 
 /// What may be under way to Redis, in bytes; beyond it publishing answers [`PublishError::QueueFull`].
 const MAX_WAITING: usize = 64 << 20;
@@ -84,7 +84,7 @@ impl RedisBroker {
         let name = self.prefix.name(match channel_of(publication) {
             Channel::Room { namespace, room } => ChannelName::Room { namespace, room },
             Channel::Namespace(namespace) => ChannelName::Namespace(namespace),
-            Channel::Publish => ChannelName::Publish,
+            Channel::Publish | Channel::Requests(_) | Channel::Python => ChannelName::Publish,
         });
         let queued: Result<Value, Error> = pipeline.publish(name, &envelope[..]).await;
         queued.map(drop).map_err(|error| refusal(&error))
@@ -94,6 +94,10 @@ impl RedisBroker {
 impl Broker for RedisBroker {
     fn publish(&self, batch: Vec<Publication<'static>>) -> BrokerFuture<'_, Vec<Result<(), PublishError>>> {
         Box::pin(self.publish_all(batch))
+    }
+
+    fn answer(&self, _asker: Asker, _answer: Answer) -> BrokerFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     fn link(&self) -> Link {

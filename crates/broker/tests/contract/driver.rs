@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanfare_broker::{Channel, Delivery, Feed, FeedSocket, Malformed};
+use fanfare_broker::{Channel, Delivery, Feed, FeedSocket, Malformed, Request};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -16,6 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Seen {
     Publication(Received),
+    Request(String, Request),
     Active(String),
     Refused(String),
     Malformed(String, Malformed),
@@ -148,6 +149,7 @@ fn own(delivery: Delivery<'_>) -> Seen {
             data: publication.data.to_vec(),
             sent_at: publication.sent_at,
         }),
+        Delivery::Request { channel, request, .. } => Seen::Request(name(channel), request),
         Delivery::Active(channel) => Seen::Active(name(channel)),
         Delivery::Refused { channel, reason } => {
             assert!(!reason.is_empty());
@@ -165,5 +167,7 @@ fn name(channel: Channel<'_>) -> String {
         Channel::Room { namespace, room } => format!("{namespace} {room}"),
         Channel::Namespace(namespace) => namespace.to_owned(),
         Channel::Publish => "publish".to_owned(),
+        Channel::Requests(namespace) => format!("requests of {namespace}"),
+        Channel::Python => "python".to_owned(),
     }
 }

@@ -102,6 +102,7 @@ pub(crate) fn to(namespace: &str, rooms: &[&str], n: u64) -> Publication<'static
         volatile: false,
         data: event("n", &[&argument]).into(),
         sent_at: None,
+        ack: None,
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fanfare_protocol::{Disconnect, EncodeError, Encoding, Frame, NamespaceId, Publication};
 
 use super::inbox::Shared;
-use super::members::Members;
 use super::shard::Shard;
 use crate::metrics::{Count, Level};
 
@@ -99,7 +98,7 @@ impl Shard {
         }
         let volatile = publication.volatile;
         if publication.rooms.is_empty() {
-            let id = Members::everyone(namespace);
+            let id = self.members.everyone(namespace);
             let large = self.members.room(id).members.len() > LARGE_ROOM;
             self.mark_room(id, &mut frames, Mark { room: None, large, volatile, stamped });
         }

@@ -43,13 +43,17 @@ impl FeedDriver {
 }
 
 impl Shard {
-    /// What every node wants: the namespaces' channels, and the one for plain JSON.
-    pub(super) fn want_namespaces(&mut self) {
-        if let Some(driver) = &mut self.feed {
+    /// What every node wants: the channel for plain JSON, and the channels of each namespace. One that came to be
+    /// is told before the first session that is in it.
+    fn want_namespaces(&mut self, driver: &mut FeedDriver) {
+        let namespaces = &self.context.config.namespaces;
+        if self.namespaces_wanted == 0 {
             driver.feed.want(Channel::Publish, true);
-            for (_, namespace) in self.context.config.namespaces.iter() {
-                driver.feed.want(Channel::Namespace(namespace), true);
-            }
+        }
+        for id in namespaces.ids().skip(self.namespaces_wanted) {
+            driver.feed.want(Channel::Namespace(&namespaces.name(id)), true);
+            self.namespaces_wanted += 1;
+            driver.ready = true;
         }
     }
 
@@ -103,9 +107,10 @@ impl Shard {
 
     /// Tells the feed what was wished while it could not be told.
     fn grant_wishes(&mut self, driver: &mut FeedDriver) {
+        self.want_namespaces(driver);
         for wish in std::mem::take(&mut self.wishes) {
             let namespace = self.context.config.namespaces.name(wish.namespace);
-            driver.feed.want(Channel::Room { namespace, room: &wish.room }, wish.wanted);
+            driver.feed.want(Channel::Room { namespace: &namespace, room: &wish.room }, wish.wanted);
             driver.ready = true;
         }
     }
@@ -126,6 +131,7 @@ impl Shard {
     fn delivery(&mut self, delivery: Delivery<'_>) {
         match delivery {
             Delivery::Publication { channel, publication } => self.publication(channel, publication),
+            Delivery::Request { .. } => {}
             Delivery::Active(channel) => self.settled(channel, None),
             Delivery::Refused { channel, reason } => self.settled(channel, Some(reason)),
             Delivery::Malformed { channel, reason } => {
@@ -164,7 +170,7 @@ impl Shard {
             match channel {
                 Channel::Room { .. } => Count::PublicationsRoom,
                 Channel::Namespace(_) => Count::PublicationsNamespace,
-                Channel::Publish => Count::PublicationsPublish,
+                Channel::Publish | Channel::Python | Channel::Requests(_) => Count::PublicationsPublish,
             },
             1,
         );

@@ -81,9 +81,8 @@ impl Shards {
 }
 
 impl Interest {
-    pub(crate) fn new(namespaces: usize, linger: Duration) -> Self {
-        let rooms = (0..namespaces).map(|_| HashMap::new()).collect();
-        Self { linger, rooms, lingering: BTreeMap::new(), serial: 0 }
+    pub(crate) fn new(linger: Duration) -> Self {
+        Self { linger, rooms: Vec::new(), lingering: BTreeMap::new(), serial: 0 }
     }
 
     /// Rooms and sessions that the broker is asked for, lingering ones included.
@@ -99,7 +98,7 @@ impl Interest {
         shard: usize,
     ) -> Result<(), Option<Wish>> {
         let wish = Wish { namespace, room: room.clone(), wanted: true };
-        let rooms = &mut self.rooms[namespace.index()];
+        let rooms = rooms_of(&mut self.rooms, namespace);
         let Some(wanted) = rooms.get_mut(room) else {
             let mut shards = Shards::default();
             shards.insert(shard);
@@ -129,10 +128,11 @@ impl Interest {
         linger: bool,
         now: Instant,
     ) -> Option<Wish> {
-        let (name, wanted) = self.rooms[namespace.index()].get_key_value(room)?;
+        let rooms = rooms_of(&mut self.rooms, namespace);
+        let (name, wanted) = rooms.get_key_value(room)?;
         let name = name.clone();
         let state = wanted.state;
-        let wanted = self.rooms[namespace.index()].get_mut(room)?;
+        let wanted = rooms.get_mut(room)?;
         wanted.shards.remove(shard);
         if !wanted.shards.is_empty() {
             return None;
@@ -161,7 +161,7 @@ impl Interest {
     }
 
     fn settle(&mut self, namespace: NamespaceId, room: &str, state: State) -> Shards {
-        match self.rooms[namespace.index()].get_mut(room) {
+        match rooms_of(&mut self.rooms, namespace).get_mut(room) {
             Some(wanted) => {
                 wanted.state = state;
                 wanted.shards
@@ -181,7 +181,8 @@ impl Interest {
 
     /// The shards that have, or wait for, members of the room.
     pub(crate) fn shards(&self, namespace: NamespaceId, room: &str) -> Shards {
-        self.rooms[namespace.index()].get(room).map_or(Shards::default(), |wanted| wanted.shards)
+        let wanted = self.rooms.get(namespace.index()).and_then(|rooms| rooms.get(room));
+        wanted.map_or(Shards::default(), |wanted| wanted.shards)
     }
 
     /// Rooms whose linger is over at `now`.
@@ -202,14 +203,26 @@ impl Interest {
     }
 
     fn forget(&mut self, namespace: NamespaceId, room: &str) {
-        let rooms = &mut self.rooms[namespace.index()];
-        if let Some(place) = rooms.remove(room).and_then(|wanted| wanted.lingers) {
-            self.lingering.remove(&place);
-        }
+        let rooms = rooms_of(&mut self.rooms, namespace);
+        let gone = rooms.remove(room);
         if rooms.len() * 4 < rooms.capacity() {
             rooms.shrink_to(rooms.len() * 2);
         }
+        if let Some(place) = gone.and_then(|wanted| wanted.lingers) {
+            self.lingering.remove(&place);
+        }
     }
+}
+
+/// A namespace's rooms; the table grows where it is new.
+fn rooms_of(
+    rooms: &mut Vec<HashMap<Arc<str>, Wanted>>,
+    namespace: NamespaceId,
+) -> &mut HashMap<Arc<str>, Wanted> {
+    if rooms.len() <= namespace.index() {
+        rooms.resize_with(namespace.index() + 1, HashMap::new);
+    }
+    &mut rooms[namespace.index()]
 }
 
 #[cfg(test)]
@@ -248,7 +261,7 @@ mod tests {
         #[test]
         fn the_wish_follows_the_level(steps in prop::collection::vec(step(), 1..120)) {
             let mut now = Instant::now();
-            let mut interest = Interest::new(1, LINGER);
+            let mut interest = Interest::new(LINGER);
             let mut by_shard: BTreeSet<(u8, usize)> = BTreeSet::new();
             let mut wished: BTreeSet<u8> = BTreeSet::new();
             let mut state: BTreeMap<u8, bool> = BTreeMap::new();

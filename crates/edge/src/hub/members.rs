@@ -44,31 +44,37 @@ pub(crate) struct Room {
 /// The rooms of one shard.
 #[derive(Debug)]
 pub(crate) struct Members {
-    names: Vec<HashMap<Arc<str>, RoomId>>,
+    /// One per namespace that anyone here was ever in.
+    namespaces: Vec<Partition>,
     rooms: Slab<Room>,
     memberships: usize,
 }
 
+/// One namespace's rooms.
+#[derive(Debug)]
+struct Partition {
+    /// The room that everyone in it is in.
+    everyone: RoomId,
+    names: HashMap<Arc<str>, RoomId>,
+}
+
 impl Members {
-    /// Ids of the namespaces' own rooms equal their [`NamespaceId::index`].
-    pub(crate) fn new(namespaces: impl Iterator<Item = NamespaceId>) -> Self {
-        let mut members = Self { names: Vec::new(), rooms: Slab::new(), memberships: 0 };
-        for namespace in namespaces {
-            members.names.push(HashMap::new());
-            let room = Room::new(namespace, None);
-            let id = members.rooms.insert(Room { active: true, ..room });
-            debug_assert_eq!(id, namespace.index());
-        }
-        members
+    pub(crate) fn new() -> Self {
+        Self { namespaces: Vec::new(), rooms: Slab::new(), memberships: 0 }
     }
 
     /// The room that everyone in `namespace` is in.
-    pub(crate) fn everyone(namespace: NamespaceId) -> RoomId {
-        RoomId::from(namespace.0)
+    pub(crate) fn everyone(&mut self, namespace: NamespaceId) -> RoomId {
+        while self.namespaces.len() <= namespace.index() {
+            let next = NamespaceId(self.namespaces.len() as u16);
+            let everyone = self.rooms.insert(Room { active: true, ..Room::new(next, None) }) as RoomId;
+            self.namespaces.push(Partition { everyone, names: HashMap::new() });
+        }
+        self.namespaces[namespace.index()].everyone
     }
 
     pub(crate) fn find(&self, namespace: NamespaceId, name: &str) -> Option<RoomId> {
-        self.names[namespace.index()].get(name).copied()
+        self.namespaces.get(namespace.index())?.names.get(name).copied()
     }
 
     /// The room of that name; the flag says that it is new and has to be wanted.
@@ -78,7 +84,8 @@ impl Members {
         }
         let name: Arc<str> = name.into();
         let id = self.rooms.insert(Room::new(namespace, Some(name.clone()))) as RoomId;
-        self.names[namespace.index()].insert(name, id);
+        self.everyone(namespace);
+        self.namespaces[namespace.index()].names.insert(name, id);
         (id, true)
     }
 
@@ -92,7 +99,7 @@ impl Members {
 
     /// Named rooms of this shard.
     pub(crate) fn rooms(&self) -> usize {
-        self.rooms.len() - self.names.len()
+        self.rooms.len() - self.namespaces.len()
     }
 
     /// Members of all named rooms.
@@ -157,7 +164,7 @@ impl Members {
         }
         let room = self.rooms.remove(id as usize);
         if let Some(name) = &room.name {
-            let names = &mut self.names[room.namespace.index()];
+            let names = &mut self.namespaces[room.namespace.index()].names;
             names.remove(name);
             // Ten thousand rooms that came and went must not leave their table behind.
             if names.len() * 4 < names.capacity() {
@@ -198,7 +205,7 @@ mod tests {
         fn joins_and_leaves_agree_with_a_plain_set(
             steps in prop::collection::vec((0u32..6, 0u32..5, any::<bool>()), 1..200),
         ) {
-            let mut members = Members::new([NamespaceId::MAIN].into_iter());
+            let mut members = Members::new();
             let mut rooms: Vec<Memberships> = vec![Memberships::new(); 6];
             let mut model: BTreeSet<(u32, u32)> = BTreeSet::new();
             for (slot, name, join) in steps {

@@ -35,12 +35,13 @@ impl Shard {
         let except =
             if relay.echo { smallvec![] } else { smallvec![self.sid(slot, &session).to_string().into()] };
         let publication = Publication {
-            namespace: self.context.config.namespaces.name(namespace).to_owned().into(),
+            namespace: self.context.config.namespaces.name(namespace).to_string().into(),
             rooms: smallvec![relay.room.into()],
             except,
             volatile: relay.volatile,
             data: relay.data.into(),
             sent_at: None,
+            ack: None,
         };
         self.context.publish.send(self.index, Job { publication, ticket }).map_err(|_| {
             self.context.metrics.rare.limit_reached.with_label_values(&["publish_queue"]).inc();

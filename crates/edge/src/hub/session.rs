@@ -8,9 +8,8 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare_protocol::msgpack::EventView;
-use fanfare_protocol::{Command, Frame, NamespaceId, Refusal, RefusalCode, ReplyTo, Sid, plain};
+use fanfare_protocol::{Closed, Command, Frame, NamespaceId, Refusal, RefusalCode, ReplyTo, Sid, plain};
 
-use super::members::Members;
 use super::shard::Shard;
 use crate::connection::{Heartbeat, Machine, Pending, Session, Step};
 use crate::metrics::Count;
@@ -169,7 +168,9 @@ impl Shard {
     fn execute(&mut self, slot: u32, command: Command) -> Option<Step> {
         match command {
             Command::Connect { namespace, .. } => return Some(self.prepare_connect(slot, namespace)),
-            Command::ConnectUnknown { namespace } => self.refuse_namespace(slot, &namespace),
+            Command::ConnectClosed { namespace, reason } => self.refuse_namespace(slot, &namespace, reason),
+            // Nobody asks for one yet, and unknown ones mean nothing.
+            Command::Ack { .. } => {}
             Command::Leave { namespace } => self.leave_namespace(slot, namespace),
             Command::Event { namespace, room, data, reply } => {
                 return self.event(slot, namespace, room.as_deref(), &data, reply);
@@ -234,7 +235,8 @@ impl Shard {
         if let Some(session) = connection.session_mut(session.namespace, session.random) {
             session.connected = true;
         }
-        self.members.join(slot, &mut connection.rooms, Members::everyone(session.namespace));
+        let everyone = self.members.everyone(session.namespace);
+        self.members.join(slot, &mut connection.rooms, everyone);
         if let Machine::SocketIo(machine) = &connection.machine {
             let namespaces = &self.context.config.namespaces;
             let frame = machine.connected(namespaces, session.namespace, &sid.to_string());
@@ -242,10 +244,17 @@ impl Shard {
         }
     }
 
-    fn refuse_namespace(&mut self, slot: u32, namespace: &str) {
+    fn refuse_namespace(&mut self, slot: u32, namespace: &str, reason: Closed) {
+        let message = match reason {
+            Closed::Unknown => "Invalid namespace",
+            Closed::Full => {
+                self.context.metrics.rare.limit_reached.with_label_values(&["namespaces_limit"]).inc();
+                "This node serves as many namespaces as it may"
+            }
+        };
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         if let Machine::SocketIo(machine) = &mut connection.machine {
-            let frame = machine.refused(namespace, None, "Invalid namespace");
+            let frame = machine.refused(namespace, None, message);
             self.send(slot, frame);
         }
     }
@@ -379,7 +388,8 @@ fn command_bytes(command: &Command) -> usize {
         Command::Event { room, data, .. } => data.len() + room.as_ref().map_or(0, |room| room.len()),
         Command::JoinRoom { room, .. } | Command::LeaveRoom { room, .. } => room.len(),
         Command::Connect { auth, .. } => auth.as_ref().map_or(0, |auth| auth.len()),
-        Command::ConnectUnknown { namespace } => namespace.len(),
+        Command::ConnectClosed { namespace, .. } => namespace.len(),
+        Command::Ack { data, .. } => data.len(),
         Command::Leave { .. } | Command::Pong | Command::Ping { .. } => 0,
     };
     held + std::mem::size_of::<Command>()

@@ -50,6 +50,8 @@ pub(super) struct Shard {
     /// On shard 0: what the node wants, and the feed that is told.
     pub(super) interest: Option<Interest>,
     pub(super) feed: Option<FeedDriver>,
+    /// On shard 0: namespaces whose channels the feed was told to want.
+    pub(super) namespaces_wanted: usize,
     /// Wishes made while the feed was handing something out; told to it right after.
     pub(super) wishes: Vec<Wish>,
     /// On shard 0: what the feed's turn makes for each shard; its own stays empty.
@@ -98,19 +100,19 @@ impl Shard {
         let now = Instant::now();
         let timing = &context.config.timing;
         let shortest = timing.ping_interval.min(timing.ping_timeout);
-        let namespaces = context.config.namespaces.iter().count();
-        let interest = feed.is_some().then(|| Interest::new(namespaces, timing.linger));
+        let interest = feed.is_some().then(|| Interest::new(timing.linger));
         let inbox = context.inboxes[index].clone();
-        let mut shard = Self {
+        Self {
             index,
             poll,
             connections: Slab::new(),
             callers: Callers::default(),
             doors,
-            members: Members::new(context.config.namespaces.iter().map(|(id, _)| id)),
+            members: Members::new(),
             link_up: false,
             interest,
             feed: feed.map(|feed| FeedDriver::start(feed, inbox.clone())),
+            namespaces_wanted: 0,
             wishes: Vec::new(),
             parcels: context.inboxes.iter().map(|_| Parcel::default()).collect(),
             deaf: Vec::new(),
@@ -139,9 +141,7 @@ impl Shard {
             generation: 0,
             inbox,
             context,
-        };
-        shard.want_namespaces();
-        shard
+        }
     }
 
     /// The loop. It ends with the process.
@@ -349,7 +349,8 @@ impl Shard {
         let random = super::session::random();
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.sessions.push(Session { namespace, random, connected: true, active: false });
-        self.members.join(slot, &mut connection.rooms, Members::everyone(namespace));
+        let everyone = self.members.everyone(namespace);
+        self.members.join(slot, &mut connection.rooms, everyone);
     }
 
     /// Appends a frame to a connection's outbox; it is written at the end of the turn.

@@ -73,7 +73,7 @@ impl Machine {
     /// The answer to a CONNECT that was granted; `sid` is the public Socket.IO id.
     pub fn connected(&self, namespaces: &Namespaces, id: NamespaceId, sid: &str) -> Frame {
         Frame::text(|out| {
-            packet_start(b"40", namespaces.name(id), out);
+            packet_start(b"40", &namespaces.name(id), out);
             out.extend_from_slice(br#"{"sid":"#);
             json::write_str(sid, out);
             out.push(b'}');
@@ -109,7 +109,7 @@ impl Machine {
         outcome: Result<(), &Refusal>,
     ) -> Frame {
         Frame::text(|out| {
-            packet_start(b"43", namespaces.name(namespace), out);
+            packet_start(b"43", &namespaces.name(namespace), out);
             out.extend_from_slice(itoa::Buffer::new().format(ack).as_bytes());
             match outcome {
                 Ok(()) => out.extend_from_slice(br#"[{"ok":true}]"#),
@@ -134,10 +134,10 @@ impl Machine {
         let mended = json::mend(text);
         let text = mended.as_deref().unwrap_or(text);
         let packet = text::parse(text).ok_or(Disconnect::Protocol)?;
-        let id = namespaces.id(packet.namespace);
         if packet.kind == Kind::Connect {
-            return self.connect(&packet, id, out);
+            return self.connect(&packet, namespaces, out);
         }
+        let id = namespaces.id(packet.namespace);
         let namespace = id.filter(|id| self.entered.contains(id)).ok_or(Disconnect::Protocol)?;
         match packet.kind {
             Kind::Event => self.event(&packet, namespace, out),
@@ -154,26 +154,31 @@ impl Machine {
     fn connect(
         &mut self,
         packet: &Packet<'_>,
-        id: Option<NamespaceId>,
+        namespaces: &Namespaces,
         out: &mut Vec<Command>,
     ) -> Result<(), Disconnect> {
+        let mut auth = None;
         if let Some(json) = packet.json {
             let mut object = Vec::new();
             json::to_msgpack(json, &mut object).map_err(|_| Disconnect::Protocol)?;
             if !matches!(msgpack::read(&mut &object[..]), Ok(Token::Map(_))) {
                 return Err(Disconnect::Protocol);
             }
+            auth = Some(object.into_boxed_slice());
         }
-        let Some(namespace) = id else {
-            out.push(Command::ConnectUnknown { namespace: packet.namespace.into() });
-            return Ok(());
+        let namespace = match namespaces.enter(packet.namespace) {
+            Ok(namespace) => namespace,
+            Err(reason) => {
+                out.push(Command::ConnectClosed { namespace: packet.namespace.into(), reason });
+                return Ok(());
+            }
         };
         if self.entered.contains(&namespace) {
             return Err(Disconnect::Protocol);
         }
         // Entered before the answer, so that an event right behind it is not lost.
         self.entered.push(namespace);
-        out.push(Command::Connect { namespace, auth: packet.json.map(Into::into) });
+        out.push(Command::Connect { namespace, auth });
         Ok(())
     }
 

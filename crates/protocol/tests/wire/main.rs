@@ -68,5 +68,6 @@ fn publication(namespace: &'static str, data: Vec<u8>) -> Publication<'static> {
         volatile: false,
         data: data.into(),
         sent_at: None,
+        ack: None,
     }
 }

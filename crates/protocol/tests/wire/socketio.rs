@@ -2,7 +2,7 @@ use fanfare_protocol::command::{Command, Payload, Refusal, RefusalCode, ReplyTo}
 use fanfare_protocol::encoding::EncodeError;
 use fanfare_protocol::msgpack::MsgpackError;
 use fanfare_protocol::socketio::{Machine, RESERVED, encode_event, open_frame, ping_frame};
-use fanfare_protocol::{Disconnect, NamespaceId, Namespaces};
+use fanfare_protocol::{Closed, Disconnect, NamespaceId, Namespaces, json};
 
 use crate::{Sent, hex, packed, publication, sent, text};
 
@@ -66,7 +66,14 @@ fn an_idle_machine_is_small() {
 
 #[test]
 fn connect_in_all_its_forms() {
-    let connect = |namespace, auth: Option<&str>| Command::Connect { namespace, auth: auth.map(Into::into) };
+    let connect = |namespace, auth: Option<&str>| {
+        let auth = auth.map(|json| {
+            let mut map = Vec::new();
+            json::to_msgpack(json, &mut map).unwrap();
+            map.into()
+        });
+        Command::Connect { namespace, auth }
+    };
     for (packet, command) in [
         ("40", connect(MAIN, None)),
         ("40{}", connect(MAIN, Some("{}"))),
@@ -86,7 +93,7 @@ fn connect_in_all_its_forms() {
 #[test]
 fn an_unknown_namespace_is_told_and_the_connection_stays() {
     let mut link = Link::new();
-    let unknown = Command::ConnectUnknown { namespace: "/unknown?x=1".into() };
+    let unknown = Command::ConnectClosed { namespace: "/unknown?x=1".into(), reason: Closed::Unknown };
     assert_eq!(link.text("40/unknown?x=1"), Ok(vec![unknown]));
     let frame = link.machine.refused("/unknown", None, "Invalid namespace");
     assert_eq!(text(&frame), r#"44/unknown,{"message":"Invalid namespace"}"#);
