@@ -74,6 +74,16 @@ impl Prefix {
         }
     }
 
+    /// The key under which the node that is called `label` says that it is there.
+    pub fn node_key(&self, label: &str) -> String {
+        format!("{}-node:{label}", self.0)
+    }
+
+    /// The key of the secret that the nodes share.
+    pub fn secret_key(&self) -> String {
+        format!("{}-secret", self.0)
+    }
+
     /// The name of `channel`, as [`Prefix::write`] makes it.
     pub fn name(&self, channel: ChannelName<'_>) -> String {
         let mut name = String::new();

@@ -45,7 +45,7 @@ impl RedisOptions {
 /// Both halves of a broker over `options`. Connects in the background; Redis may come later.
 /// Called inside a tokio runtime, which carries the command link.
 pub fn connect(options: RedisOptions) -> (Arc<RedisBroker>, RedisFeed) {
-    let commands = Commands::connect(&options.address, &options.node);
+    let commands = Arc::new(Commands::connect(&options.address, &options.node));
     let broker = RedisBroker::new(commands, options.prefix.clone(), options.max_envelope);
     (Arc::new(broker), RedisFeed::new(options))
 }

@@ -1,5 +1,6 @@
 //! What this node publishes, pipelined on the command link.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fanfare_protocol::Publication;
@@ -18,7 +19,7 @@ const MAX_WAITING: usize = 64 << 20;
 
 /// The publishing half.
 pub struct RedisBroker {
-    commands: Commands,
+    commands: Arc<Commands>,
     prefix: Prefix,
     uid: Uid,
     max_envelope: usize,
@@ -26,8 +27,13 @@ pub struct RedisBroker {
 }
 
 impl RedisBroker {
-    pub(super) fn new(commands: Commands, prefix: Prefix, max_envelope: usize) -> Self {
+    pub(super) fn new(commands: Arc<Commands>, prefix: Prefix, max_envelope: usize) -> Self {
         Self { commands, prefix, uid: Uid::random(), max_envelope, waiting: AtomicUsize::new(0) }
+    }
+
+    /// The link that publications leave by, for other commands.
+    pub fn commands(&self) -> &Arc<Commands> {
+        &self.commands
     }
 
     async fn publish_all(&self, batch: Vec<Publication<'static>>) -> Vec<Result<(), PublishError>> {

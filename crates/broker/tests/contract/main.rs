@@ -5,5 +5,6 @@ mod driver;
 mod faults;
 mod foreign;
 mod pair;
+mod registry;
 mod server;
 mod suite;
