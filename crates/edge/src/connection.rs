@@ -55,7 +55,7 @@ impl Machine {
 
     pub(crate) fn encoding(&self) -> Encoding {
         match self {
-            Self::SocketIo(_) => Encoding::SocketIoText,
+            Self::SocketIo(machine) => machine.encoding(),
             Self::Plain { .. } => Encoding::PlainJson,
         }
     }

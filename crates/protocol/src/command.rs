@@ -2,6 +2,7 @@
 //! this module sees a packet.
 
 use crate::json;
+use crate::msgpack;
 use crate::name::{Closed, NamespaceId};
 
 /// One WebSocket message of a connection, as its protocol's machine takes it.
@@ -94,7 +95,18 @@ impl Refusal {
         Self { code, message: message.into() }
     }
 
-    /// Appends `"code":…,"message":…,"retry":…`, the fields of a refusal in every protocol.
+    /// Appends a MessagePack map of the fields that a refusal has in every protocol.
+    pub(crate) fn write_map(&self, out: &mut Vec<u8>) {
+        msgpack::write_map_len(3, out);
+        msgpack::write_str("code", out);
+        msgpack::write_str(self.code.label(), out);
+        msgpack::write_str("message", out);
+        msgpack::write_str(&self.message, out);
+        msgpack::write_str("retry", out);
+        msgpack::write_bool(self.code.retry(), out);
+    }
+
+    /// Appends `"code":…,"message":…,"retry":…`, the same fields as JSON.
     pub(crate) fn write_fields(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(br#""code":"#);
         json::write_str(self.code.label(), out);

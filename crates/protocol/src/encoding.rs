@@ -44,6 +44,9 @@ pub enum EncodeError {
     /// The data is not an array that starts with an event name.
     #[error("data is not an array that starts with an event name")]
     NotAnEvent,
+    /// The arguments of an acknowledgement are not an array.
+    #[error("the arguments are not an array")]
+    NotArguments,
     /// Socket.IO clients end their connection at an event of a reserved name.
     #[error("the event name is reserved by Socket.IO")]
     Reserved,

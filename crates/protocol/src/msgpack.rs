@@ -328,6 +328,11 @@ pub fn write_nil(out: &mut Vec<u8>) {
     written(&rmp::encode::write_nil(out));
 }
 
+/// Appends what notepack 2, and so Socket.IO's msgpack parser, writes for JavaScript's `undefined`.
+pub fn write_undefined(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0xd4, 0, 0]);
+}
+
 /// Appends the header of an array; that many values must follow.
 pub fn write_array_len(len: usize, out: &mut Vec<u8>) {
     written(&rmp::encode::write_array_len(out, count(len)));

@@ -254,7 +254,7 @@ impl Shard {
         };
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         if let Machine::SocketIo(machine) = &mut connection.machine {
-            let frame = machine.refused(namespace, None, message);
+            let frame = machine.refused(namespace, None, message, None);
             self.send(slot, frame);
         }
     }

@@ -1,19 +1,17 @@
-//! One connection's Socket.IO: what its packets ask, and the packets that answer.
+//! One connection's Socket.IO: what its packets ask.
 
 use smallvec::SmallVec;
 
-use super::encode::packet_start;
-use super::text::{self, Kind, Packet};
-use super::{MAX_ATTACHMENTS, is_reserved};
-use crate::command::{Command, Payload, Refusal, ReplyTo};
+use super::text::{self, Packet};
+use super::{Kind, MAX_ATTACHMENTS, is_reserved};
+use crate::command::{Command, Payload, ReplyTo};
 use crate::disconnect::Disconnect;
 use crate::engineio;
-use crate::frame::Frame;
 use crate::json::{self, Hole};
 use crate::msgpack::{self, EventView, Token};
 use crate::name::{NamespaceId, Namespaces};
 
-/// The state of one connection. It holds what namespaces were entered, and at most one event whose
+/// The state of one connection. It holds what namespaces were entered, and at most one packet whose
 /// attachments are on their way.
 #[derive(Debug, Default)]
 pub struct Machine {
@@ -24,21 +22,22 @@ pub struct Machine {
 /// A packet that waits for its attachments, which follow it with no other message between.
 #[derive(Debug)]
 struct Pending {
-    namespace: NamespaceId,
-    /// `None`: an acknowledgement, which nobody waits for.
-    event: Option<PendingEvent>,
+    packet: Incoming,
     missing: usize,
     /// Bytes of all parts that came so far.
     held: usize,
 }
 
+/// An event or an acknowledgement.
 #[derive(Debug)]
-struct PendingEvent {
-    /// The event, with a nil at each hole.
+struct Incoming {
+    ack: bool,
+    namespace: NamespaceId,
+    id: Option<u64>,
+    /// A MessagePack array with a nil at each hole.
     data: Vec<u8>,
     holes: Vec<Hole>,
     attachments: Vec<Vec<u8>>,
-    id: Option<u64>,
 }
 
 impl Machine {
@@ -70,56 +69,9 @@ impl Machine {
         }
     }
 
-    /// The answer to a CONNECT that was granted; `sid` is the public Socket.IO id.
-    pub fn connected(&self, namespaces: &Namespaces, id: NamespaceId, sid: &str) -> Frame {
-        Frame::text(|out| {
-            packet_start(b"40", &namespaces.name(id), out);
-            out.extend_from_slice(br#"{"sid":"#);
-            json::write_str(sid, out);
-            out.push(b'}');
-        })
-    }
-
-    /// The answer to a CONNECT that was not granted. `id` is that of a namespace this node serves; it
-    /// counts as never entered. Official clients do not try again by themselves.
-    pub fn refused(&mut self, namespace: &str, id: Option<NamespaceId>, message: &str) -> Frame {
-        if let Some(id) = id {
-            self.left(id);
-        }
-        Frame::text(|out| {
-            packet_start(b"44", namespace, out);
-            out.extend_from_slice(br#"{"message":"#);
-            json::write_str(message, out);
-            out.push(b'}');
-        })
-    }
-
-    /// The session left the namespace by the server's decision.
+    /// The session left the namespace without a word to the client.
     pub fn left(&mut self, id: NamespaceId) {
         self.entered.retain(|entered| *entered != id);
-    }
-
-    /// The acknowledgement of an event: `[{"ok":true}]` or
-    /// `[{"ok":false,"error":{"code","message","retry"}}]`.
-    pub fn reply(
-        &self,
-        namespaces: &Namespaces,
-        namespace: NamespaceId,
-        ack: u64,
-        outcome: Result<(), &Refusal>,
-    ) -> Frame {
-        Frame::text(|out| {
-            packet_start(b"43", &namespaces.name(namespace), out);
-            out.extend_from_slice(itoa::Buffer::new().format(ack).as_bytes());
-            match outcome {
-                Ok(()) => out.extend_from_slice(br#"[{"ok":true}]"#),
-                Err(refusal) => {
-                    out.extend_from_slice(br#"[{"ok":false,"error":{"#);
-                    refusal.write_fields(out);
-                    out.extend_from_slice(b"}}]");
-                }
-            }
-        })
     }
 
     fn packet(
@@ -140,8 +92,7 @@ impl Machine {
         let id = namespaces.id(packet.namespace);
         let namespace = id.filter(|id| self.entered.contains(id)).ok_or(Disconnect::Protocol)?;
         match packet.kind {
-            Kind::Event => self.event(&packet, namespace, out),
-            Kind::Ack => self.ack(&packet, namespace),
+            Kind::Event | Kind::Ack => self.carrier(&packet, namespace, out),
             Kind::Disconnect if packet.json.is_none() => {
                 self.left(namespace);
                 out.push(Command::Leave { namespace });
@@ -182,7 +133,8 @@ impl Machine {
         Ok(())
     }
 
-    fn event(
+    /// An event or an acknowledgement.
+    fn carrier(
         &mut self,
         packet: &Packet<'_>,
         namespace: NamespaceId,
@@ -191,41 +143,22 @@ impl Machine {
         let Some(json) = packet.json else { return without_payload(packet) };
         let mut data = Vec::with_capacity(json.len());
         let holes = convert(packet, json, &mut data)?;
-        let event = EventView::parse(&data).map_err(|_| Disconnect::Protocol)?;
-        if is_reserved(&event.name()) {
-            return Err(Disconnect::Protocol);
+        let ack = packet.kind == Kind::Ack;
+        if ack {
+            check_arguments(&data)?;
+        } else {
+            let event = EventView::parse(&data).map_err(|_| Disconnect::Protocol)?;
+            if is_reserved(&event.name()) {
+                return Err(Disconnect::Protocol);
+            }
         }
-        let event = PendingEvent { data, holes, attachments: Vec::new(), id: packet.id };
+        let whole = Incoming { ack, namespace, id: packet.id, data, holes, attachments: Vec::new() };
         if packet.attachments == 0 {
-            out.push(event.into_command(namespace));
+            out.extend(whole.into_command());
             return Ok(());
         }
-        self.pending = Some(Box::new(Pending {
-            namespace,
-            event: Some(event),
-            missing: packet.attachments,
-            held: json.len(),
-        }));
-        Ok(())
-    }
-
-    /// Checks an acknowledgement. The server asks for none yet, so that every id is unknown, and
-    /// unknown ids are ignored.
-    fn ack(&mut self, packet: &Packet<'_>, namespace: NamespaceId) -> Result<(), Disconnect> {
-        let Some(json) = packet.json else { return without_payload(packet) };
-        let mut data = Vec::with_capacity(json.len());
-        convert(packet, json, &mut data)?;
-        if !matches!(msgpack::read(&mut &data[..]), Ok(Token::Array(_))) {
-            return Err(Disconnect::Protocol);
-        }
-        if packet.attachments > 0 {
-            self.pending = Some(Box::new(Pending {
-                namespace,
-                event: None,
-                missing: packet.attachments,
-                held: json.len(),
-            }));
-        }
+        let pending = Pending { packet: whole, missing: packet.attachments, held: json.len() };
+        self.pending = Some(Box::new(pending));
         Ok(())
     }
 
@@ -235,31 +168,34 @@ impl Machine {
         if pending.held > limit.saturating_mul(MAX_ATTACHMENTS) {
             return Err(Disconnect::TooLarge);
         }
-        if let Some(event) = &mut pending.event {
-            event.attachments.push(bytes);
-        }
+        pending.packet.attachments.push(bytes);
         pending.missing -= 1;
         if pending.missing > 0 {
             return Ok(());
         }
-        let Some(Pending { namespace, event, .. }) = self.pending.take().map(|pending| *pending) else {
-            return Ok(());
-        };
         // The server may have ended the membership meanwhile.
-        if let Some(event) = event.filter(|_| self.entered.contains(&namespace)) {
-            out.push(event.into_command(namespace));
+        if let Some(pending) = self.pending.take()
+            && self.entered.contains(&pending.packet.namespace)
+        {
+            out.extend(pending.packet.into_command());
         }
         Ok(())
     }
 }
 
-impl PendingEvent {
-    fn into_command(self, namespace: NamespaceId) -> Command {
-        let reply = self.id.map(|id| ReplyTo::Ack { namespace, id });
-        Command::Event { namespace, room: None, data: self.assemble(), reply }
+impl Incoming {
+    /// `None` for an acknowledgement without an id, which nobody can have asked for.
+    fn into_command(self) -> Option<Command> {
+        let Self { ack, namespace, id, .. } = self;
+        let data = self.assemble();
+        if ack {
+            return id.map(|id| Command::Ack { namespace, id, data });
+        }
+        let reply = id.map(|id| ReplyTo::Ack { namespace, id });
+        Some(Command::Event { namespace, room: None, data, reply })
     }
 
-    /// The event with its attachments in their places.
+    /// The data with the attachments in their places.
     fn assemble(self) -> Vec<u8> {
         if self.holes.is_empty() {
             return self.data;
@@ -274,6 +210,13 @@ impl PendingEvent {
         }
         data.extend_from_slice(&self.data[copied..]);
         data
+    }
+}
+
+fn check_arguments(data: &[u8]) -> Result<(), Disconnect> {
+    match msgpack::read(&mut &data[..]) {
+        Ok(Token::Array(_)) => Ok(()),
+        _ => Err(Disconnect::Protocol),
     }
 }
 

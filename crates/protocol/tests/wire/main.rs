@@ -1,8 +1,10 @@
 //! Bytes in, commands or bytes out: the formats and machines through their public face. The packets
 //! are those that official packages were seen to send and accept.
 
+mod acknowledgements;
 mod foreign;
 mod json;
+mod link;
 mod msgpack;
 mod plain;
 mod publication;
