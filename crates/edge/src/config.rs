@@ -19,6 +19,8 @@ pub struct Config {
     pub private: SocketAddr,
     pub namespaces: Namespaces,
     pub rules: Rules,
+    /// Who is told of connects, of events without a rule, and of disconnects.
+    pub app: Option<AppEndpoint>,
     pub origins: Origins,
     /// Path of Socket.IO, with slashes at both ends.
     pub socketio_path: String,
@@ -30,6 +32,39 @@ pub struct Config {
     pub limits: Limits,
     /// Threads that own connections; `None`: cores − 1, at least 1.
     pub shards: Option<usize>,
+}
+
+/// Where the app is told what clients do.
+#[derive(Clone)]
+pub struct AppEndpoint {
+    /// `http://host:port/path`.
+    pub url: hyper::Uri,
+    /// Key of the signature that every call carries.
+    pub secret: String,
+    pub format: AppFormat,
+    /// How long a call may take, its waiting for a free place included.
+    pub timeout: Duration,
+    /// Namespaces that the app is told of; `None`: all.
+    pub namespaces: Option<Vec<String>>,
+}
+
+/// How calls to the app and its answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppFormat {
+    Json,
+    Msgpack,
+}
+
+impl std::fmt::Debug for AppEndpoint {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppEndpoint")
+            .field("url", &self.url)
+            .field("format", &self.format)
+            .field("timeout", &self.timeout)
+            .field("namespaces", &self.namespaces)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which browsers' pages may connect.

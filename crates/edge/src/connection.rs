@@ -7,6 +7,7 @@ use fanfare_protocol::websocket::Decoder;
 use fanfare_protocol::{Command, Disconnect, Encoding, NamespaceId, ReplyTo, plain, socketio};
 use smallvec::SmallVec;
 
+use crate::app::handshake::Handshake;
 use crate::http::gate::Permit;
 use crate::hub::members::{Memberships, RoomId};
 use crate::outbox::Outbox;
@@ -91,6 +92,8 @@ pub(crate) struct Connection {
     pub(crate) connect_by: Option<Instant>,
     /// Tick of the wheel that counts; others that fire are old.
     pub(crate) timer: Option<u64>,
+    /// How it began, where an app wants to know.
+    pub(crate) handshake: Option<Box<Handshake>>,
     /// The publication that last looked at this connection, where one may look twice.
     pub(crate) stamp: u64,
     /// Dropped last: frees the connection's place at the node's bound.
@@ -176,6 +179,6 @@ mod tests {
     fn a_connection_stays_small() {
         // Debug builds of mio keep more beside the descriptor.
         let own = size_of::<Connection>() - size_of::<mio::net::TcpStream>();
-        assert!(own <= 296, "{own} bytes");
+        assert!(own <= 304, "{own} bytes");
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! It knows nothing about Redis, files, the environment, or which broker it was given.
 
+mod app;
 pub mod config;
 mod connection;
 mod http;
@@ -28,7 +29,7 @@ use fanfare_broker::{Broker, Feed};
 use mio::net::TcpListener;
 use tokio::sync::mpsc;
 
-pub use config::{Config, Limits, Origins, Timing};
+pub use config::{AppEndpoint, AppFormat, Config, Limits, Origins, Timing};
 
 use crate::http::gate::Gate;
 use crate::http::handshake::{self, Public};

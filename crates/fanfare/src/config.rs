@@ -213,6 +213,7 @@ fn finish(settings: Settings, classes: Vec<RoomClass>) -> Result<Resolved, Confi
         private: settings.private,
         namespaces: settings.namespaces,
         rules,
+        app: None,
         origins: if settings.dev { Origins::Any } else { settings.origins },
         socketio_path: settings.socketio_path,
         plain_path: settings.plain_path,

@@ -26,11 +26,17 @@ pub enum Disconnect {
     WriteError,
     /// The node leaves service.
     Drain,
+    /// The app callback did not answer, or not usably, when the client wanted to enter a namespace.
+    AppUnavailable,
+    /// The app refused a plain client, which has no namespace to be refused.
+    Refused,
+    /// The app, or another server, ended the connection.
+    Server,
 }
 
 impl Disconnect {
     /// Every reason, in the order of the table.
-    pub const ALL: [Disconnect; 11] = [
+    pub const ALL: [Disconnect; 14] = [
         Self::Client,
         Self::PingTimeout,
         Self::ConnectTimeout,
@@ -42,6 +48,9 @@ impl Disconnect {
         Self::TooLarge,
         Self::WriteError,
         Self::Drain,
+        Self::AppUnavailable,
+        Self::Refused,
+        Self::Server,
     ];
 
     /// The value of the metric label `reason`.
@@ -58,6 +67,9 @@ impl Disconnect {
             Self::TooLarge => "too_large",
             Self::WriteError => "write_error",
             Self::Drain => "drain",
+            Self::AppUnavailable => "app_unavailable",
+            Self::Refused => "refused",
+            Self::Server => "server",
         }
     }
 
@@ -75,11 +87,34 @@ impl Disconnect {
             Self::InvalidText => Some((Some(1007), "text is not UTF-8")),
             Self::TooLarge => Some((Some(1009), "message too large")),
             Self::Drain => Some((Some(1001), "going away")),
+            Self::AppUnavailable => Some((Some(4503), "the app is unavailable")),
+            Self::Refused => Some((Some(4403), "refused by the app")),
+            Self::Server => Some((Some(4005), "closed by the server")),
         }
     }
 
     /// Whether the client should connect again.
     pub fn come_back(self) -> bool {
-        !matches!(self, Self::Protocol | Self::Packet | Self::InvalidText | Self::TooLarge)
+        !matches!(
+            self,
+            Self::Protocol | Self::Packet | Self::InvalidText | Self::TooLarge | Self::Refused | Self::Server
+        )
+    }
+
+    /// The reason in the words of Socket.IO's server (its event `disconnect`), for the app.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Client => "transport close",
+            Self::PingTimeout => "ping timeout",
+            Self::Packet => "parse error",
+            Self::Protocol | Self::InvalidText | Self::TooLarge | Self::WriteError => "transport error",
+            Self::Drain => "server shutting down",
+            Self::Server => "server namespace disconnect",
+            Self::ConnectTimeout
+            | Self::SlowConsumer
+            | Self::Budget
+            | Self::AppUnavailable
+            | Self::Refused => "forced server close",
+        }
     }
 }

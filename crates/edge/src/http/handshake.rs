@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -21,7 +22,8 @@ use tokio::net::TcpStream;
 
 use super::gate::Permit;
 use super::origin;
-use super::serve::Place;
+use super::serve::{Peer, Place};
+use crate::app::handshake::Handshake;
 use crate::connection::Machine;
 use crate::hub::{Context, Hub, Opening};
 
@@ -219,10 +221,14 @@ pub(crate) fn router(public: Public) -> Router {
 
 /// A request that no shard answered: one that is refused, or an upgrade on a connection that was used before.
 async fn handshake(State(public): State<Public>, mut request: Request) -> Response {
-    let terms = match judge(&public.context, &Asked::of(&request)) {
+    let asked = Asked::of(&request);
+    let terms = match judge(&public.context, &asked) {
         Ok(terms) => terms,
         Err(refused) => return public.refuse(refused),
     };
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let handshake = Handshake::of(public.context.config.app.as_ref(), &asked, peer, SystemTime::now());
+    drop(asked);
     let extensions = request.extensions_mut();
     let (upgrade, place) = (extensions.remove::<OnUpgrade>(), extensions.remove::<Place>());
     let (Some(upgrade), Some(permit)) = (upgrade, place.and_then(|place| place.take())) else {
@@ -237,7 +243,7 @@ async fn handshake(State(public): State<Public>, mut request: Request) -> Respon
         Some(protocol) => response.header(SEC_WEBSOCKET_PROTOCOL, protocol),
         None => response,
     };
-    tokio::spawn(hand_over(public.hub, upgrade, terms.machine, permit));
+    tokio::spawn(hand_over(public.hub, upgrade, terms.machine, handshake, permit));
     let answer = response.body(Body::empty());
     answer.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
@@ -282,7 +288,13 @@ impl Public {
 }
 
 /// Gives the socket to a shard once the 101 is written.
-async fn hand_over(hub: Arc<Hub>, on_upgrade: OnUpgrade, machine: Machine, permit: Permit) {
+async fn hand_over(
+    hub: Arc<Hub>,
+    on_upgrade: OnUpgrade,
+    machine: Machine,
+    handshake: Option<Box<Handshake>>,
+    permit: Permit,
+) {
     let Ok(upgraded) = on_upgrade.await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         tracing::error!("an upgraded connection is not a plain socket");
@@ -293,6 +305,7 @@ async fn hand_over(hub: Arc<Hub>, on_upgrade: OnUpgrade, machine: Machine, permi
             socket: mio::net::TcpStream::from_std(socket),
             early: parts.read_buf,
             machine,
+            handshake,
             permit,
         }),
         Err(error) => tracing::warn!(%error, "an upgraded socket could not be taken over"),

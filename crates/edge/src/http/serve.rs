@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,10 @@ impl Place {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
+
+/// The other end of the socket that a request came by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
 
 /// A socket that a shard gives to the HTTP runtime, unread.
 #[derive(Debug)]
@@ -98,9 +103,13 @@ async fn serve_one(socket: TcpStream, front: Front, permit: Permit) {
         Err(error) => return tracing::warn!(%error, "an accepted socket could not be watched"),
     };
     let place = Place(Arc::new(Mutex::new(Some(permit))));
+    let peer = socket.peer_addr().ok().map(Peer);
     let router = front.router;
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(place.clone());
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let router = router.clone();
         async move {
             let response: Result<_, Infallible> = router.oneshot(request).await;

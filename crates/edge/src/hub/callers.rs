@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read as _};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use mio::net::TcpStream;
 use mio::{Interest as Readiness, Token};
@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::Context;
 use super::shard::Shard;
+use crate::app::handshake::Handshake;
 use crate::connection::Machine;
 use crate::http::gate::Permit;
 use crate::http::handshake::{Asked, MAX_HEADERS, Terms, judge};
@@ -44,6 +45,7 @@ pub(super) struct Arrival {
     /// The poll has it already.
     pub(super) watched: bool,
     pub(super) machine: Machine,
+    pub(super) handshake: Option<Box<Handshake>>,
     pub(super) permit: Permit,
     /// The head of the answer; empty where it was written.
     pub(super) answer: Vec<u8>,
@@ -53,8 +55,8 @@ pub(super) struct Arrival {
 enum Heard {
     Nothing,
     Gone,
-    /// A handshake to go on with, and the bytes of its request.
-    Handshake(Terms, usize),
+    /// A handshake to go on with, the bytes of its request, and what is kept of it.
+    Handshake(Terms, usize, Option<Box<Handshake>>),
     Other,
 }
 
@@ -121,7 +123,7 @@ impl Shard {
     fn receive_caller(&mut self, heard: Heard, mut socket: TcpStream, watched: bool, permit: Permit) {
         match heard {
             Heard::Nothing | Heard::Gone => self.forget_caller(),
-            Heard::Handshake(terms, length) => {
+            Heard::Handshake(terms, length, handshake) => {
                 // The head was there a moment ago; frames behind it stay for the first read.
                 if socket.read_exact(&mut self.read_buffer[..length]).is_err() {
                     return self.forget_caller();
@@ -129,7 +131,8 @@ impl Shard {
                 let mut answer = Vec::with_capacity(512);
                 terms.write_head(&mut answer);
                 self.context.state.open.fetch_add(1, Ordering::Relaxed);
-                self.open(Arrival { socket, watched, machine: terms.machine, permit, answer }, &[]);
+                let machine = terms.machine;
+                self.open(Arrival { socket, watched, machine, handshake, permit, answer }, &[]);
             }
             Heard::Other => {
                 self.forget_caller();
@@ -166,8 +169,14 @@ fn hear(context: &Context, socket: &TcpStream, buffer: &mut [u8]) -> Heard {
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let headers: SmallVec<_> = request.headers.iter().map(|header| (header.name, header.value)).collect();
-    match judge(context, &Asked { method, path, query, headers }) {
-        Ok(terms) => Heard::Handshake(terms, length),
+    let asked = Asked { method, path, query, headers };
+    match judge(context, &asked) {
+        Ok(terms) => {
+            let app = context.config.app.as_ref();
+            // Asking for the peer is a system call.
+            let peer = app.and_then(|_| socket.peer_addr().ok());
+            Heard::Handshake(terms, length, Handshake::of(app, &asked, peer, SystemTime::now()))
+        }
         Err(_) => Heard::Other,
     }
 }

@@ -10,6 +10,7 @@ use fanfare_broker::PublishError;
 use fanfare_protocol::{Encoding, Frame, NamespaceId, Publication, ReplyTo};
 use mio::net::TcpStream;
 
+use crate::app::handshake::Handshake;
 use crate::connection::Machine;
 use crate::http::gate::Permit;
 
@@ -63,6 +64,7 @@ pub(crate) struct Opening {
     /// Bytes that the client sent before the upgrade was through.
     pub(crate) early: Bytes,
     pub(crate) machine: Machine,
+    pub(crate) handshake: Option<Box<Handshake>>,
     pub(crate) permit: Permit,
 }
 

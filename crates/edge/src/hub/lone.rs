@@ -54,7 +54,8 @@ impl LoneShard {
                 Machine::Plain { machine: plain::Machine::default(), json_ping: false }
             };
             let socket = mio::net::TcpStream::from_std(socket);
-            let arrival = Arrival { socket, watched: false, machine, permit, answer: Vec::new() };
+            let arrival =
+                Arrival { socket, watched: false, machine, handshake: None, permit, answer: Vec::new() };
             lone.shard.open(arrival, &[]);
             lone.peers.push(peer);
         }

@@ -241,9 +241,9 @@ impl Shard {
                 }
                 Post::Call(socket, permit) => self.call(socket, permit),
                 Post::Open(opening) => {
-                    let Opening { socket, early, machine, permit } = *opening;
+                    let Opening { socket, early, machine, handshake, permit } = *opening;
                     self.open(
-                        Arrival { socket, watched: false, machine, permit, answer: Vec::new() },
+                        Arrival { socket, watched: false, machine, handshake, permit, answer: Vec::new() },
                         &early,
                     );
                 }
@@ -269,7 +269,7 @@ impl Shard {
 
     /// Takes a connection whose handshake is through but for `answer`, which goes out with the first frame.
     pub(super) fn open(&mut self, arrival: Arrival, early: &[u8]) {
-        let Arrival { mut socket, watched, machine, permit, answer } = arrival;
+        let Arrival { mut socket, watched, machine, handshake, permit, answer } = arrival;
         let kind = machine.kind();
         self.counters.opened(kind);
         let entry = self.connections.vacant_entry();
@@ -302,6 +302,7 @@ impl Shard {
             heartbeat: Heartbeat::PingAt(self.now + timing.ping_interval),
             connect_by: (kind == Kind::SocketIo).then(|| self.now + timing.connect_timeout),
             timer: None,
+            handshake,
             stamp: 0,
             _permit: permit,
         });

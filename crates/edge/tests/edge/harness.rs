@@ -32,6 +32,7 @@ pub(crate) fn config() -> Config {
         private: ([127, 0, 0, 1], 0).into(),
         namespaces: Namespaces::new([]).unwrap(),
         rules: Rules::open(),
+        app: None,
         origins: Origins::Any,
         socketio_path: "/socket.io/".to_owned(),
         plain_path: "/ws".to_owned(),

@@ -147,11 +147,11 @@ fn who_asks_and_does_not_read_the_answers_is_closed() {
     config.timing.stall_timeout = Duration::from_secs(600);
     let node = Node::start(config);
     let mut client = node.plain();
-    let asked = (0..2_000_000).find(|_| {
+    let asked = (0..50_000_000).find(|_| {
         let ping = Message::text(r#"{"type":"nothing"}"#);
         client.socket.write(ping).and_then(|()| client.socket.flush()).is_err()
     });
-    assert!(asked.is_some(), "two million answers were taken up");
+    assert!(asked.is_some(), "fifty million answers were taken up");
     node.settles(r#"fanfare_limit_reached_total{limit="outbox_hard"}"#, 1.0);
 }
 
