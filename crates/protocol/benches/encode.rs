@@ -38,6 +38,11 @@ fn socketio_text(bencher: Bencher<'_, '_>, event: &str) {
 }
 
 #[divan::bench(args = EVENTS, sample_size = 100, sample_count = 1_000)]
+fn socketio_msgpack(bencher: Bencher<'_, '_>, event: &str) {
+    encode(bencher, Encoding::SocketIoMsgpack, event);
+}
+
+#[divan::bench(args = EVENTS, sample_size = 100, sample_count = 1_000)]
 fn plain_json(bencher: Bencher<'_, '_>, event: &str) {
     encode(bencher, Encoding::PlainJson, event);
 }

@@ -9,6 +9,8 @@ use crate::{plain, socketio};
 pub enum Encoding {
     /// Socket.IO v5 text packets with binary attachments, one WebSocket frame per packet.
     SocketIoText,
+    /// Socket.IO v5 with the msgpack parser, one binary WebSocket frame per packet.
+    SocketIoMsgpack,
     /// fanfare's own JSON frames. They name the room, so publications to several rooms have one
     /// frame per room.
     PlainJson,
@@ -16,7 +18,7 @@ pub enum Encoding {
 
 impl Encoding {
     /// Every encoding, in the order of [`Encoding::index`].
-    pub const ALL: [Encoding; 2] = [Self::SocketIoText, Self::PlainJson];
+    pub const ALL: [Encoding; 3] = [Self::SocketIoText, Self::SocketIoMsgpack, Self::PlainJson];
 
     /// Position in tables with one entry per encoding.
     pub fn index(self) -> usize {
@@ -33,6 +35,7 @@ impl Encoding {
     pub fn encode(self, publication: &Publication<'_>, room: Option<&str>) -> Result<Frame, EncodeError> {
         match self {
             Self::SocketIoText => socketio::encode_event(publication),
+            Self::SocketIoMsgpack => socketio::encode_packed_event(publication),
             Self::PlainJson => plain::encode_event(publication, room),
         }
     }
@@ -50,7 +53,7 @@ pub enum EncodeError {
     /// Socket.IO clients end their connection at an event of a reserved name.
     #[error("the event name is reserved by Socket.IO")]
     Reserved,
-    /// Socket.IO clients end their connection at more than ten attachments.
+    /// Socket.IO clients with the text parser end their connection at more than ten attachments.
     #[error("more than ten binary values")]
     TooManyAttachments,
     /// Not valid MessagePack, or nested too deeply.

@@ -282,6 +282,47 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, MsgpackError> {
     std::str::from_utf8(bytes).map_err(|_| MsgpackError::NotUtf8)
 }
 
+/// Milliseconds of Unix time behind a MessagePack timestamp of 4, 8 or 12 bytes.
+pub(crate) fn timestamp(bytes: &[u8]) -> Option<i64> {
+    let (seconds, nanoseconds) = match bytes.len() {
+        4 => (i64::from(u32::from_be_bytes(bytes.try_into().ok()?)), 0),
+        8 => {
+            let both = u64::from_be_bytes(bytes.try_into().ok()?);
+            // 34 bits of seconds, so that neither half can overflow.
+            ((both & 0x3_ffff_ffff) as i64, (both >> 34) as i64)
+        }
+        12 => {
+            let (nanoseconds, seconds) = bytes.split_at(4);
+            let nanoseconds = u32::from_be_bytes(nanoseconds.try_into().ok()?);
+            (i64::from_be_bytes(seconds.try_into().ok()?), i64::from(nanoseconds))
+        }
+        _ => return None,
+    };
+    seconds.checked_mul(1000)?.checked_add(nanoseconds / 1_000_000)
+}
+
+/// Appends milliseconds of Unix time as the smallest of MessagePack's timestamps that holds them.
+pub(crate) fn write_timestamp(milliseconds: i64, out: &mut Vec<u8>) {
+    let seconds = milliseconds.div_euclid(1000);
+    // Below 10^9, and so within 30 bits.
+    let nanoseconds = milliseconds.rem_euclid(1000) as u32 * 1_000_000;
+    match (u32::try_from(seconds), nanoseconds) {
+        (Ok(seconds), 0) => {
+            out.extend_from_slice(&[0xd6, 0xff]);
+            out.extend_from_slice(&seconds.to_be_bytes());
+        }
+        _ if (0..1 << 34).contains(&seconds) => {
+            out.extend_from_slice(&[0xd7, 0xff]);
+            out.extend_from_slice(&(u64::from(nanoseconds) << 34 | seconds as u64).to_be_bytes());
+        }
+        _ => {
+            out.extend_from_slice(&[0xc7, 12, 0xff]);
+            out.extend_from_slice(&nanoseconds.to_be_bytes());
+            out.extend_from_slice(&seconds.to_be_bytes());
+        }
+    }
+}
+
 /// The event `[name, ...args]`, each argument one raw value.
 pub fn event(name: &str, args: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len() + args.iter().map(|arg| arg.len()).sum::<usize>() + 10);
@@ -326,11 +367,6 @@ pub fn write_bool(value: bool, out: &mut Vec<u8>) {
 /// Appends nil.
 pub fn write_nil(out: &mut Vec<u8>) {
     written(&rmp::encode::write_nil(out));
-}
-
-/// Appends what notepack 2, and so Socket.IO's msgpack parser, writes for JavaScript's `undefined`.
-pub fn write_undefined(out: &mut Vec<u8>) {
-    out.extend_from_slice(&[0xd4, 0, 0]);
 }
 
 /// Appends the header of an array; that many values must follow.

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::scalar::{write_date, write_float, write_int, write_str};
-use crate::msgpack::{MAX_DEPTH, MsgpackError, Token, read, text};
+use crate::msgpack::{MAX_DEPTH, MsgpackError, Token, read, text, timestamp};
 
 /// What becomes of binary values.
 #[derive(Debug)]
@@ -159,23 +159,4 @@ impl<'a> Writer<'_, '_, 'a> {
             _ => self.out.extend_from_slice(b"null"),
         }
     }
-}
-
-/// Milliseconds of Unix time behind a MessagePack timestamp of 4, 8 or 12 bytes.
-fn timestamp(bytes: &[u8]) -> Option<i64> {
-    let (seconds, nanoseconds) = match bytes.len() {
-        4 => (i64::from(u32::from_be_bytes(bytes.try_into().ok()?)), 0),
-        8 => {
-            let both = u64::from_be_bytes(bytes.try_into().ok()?);
-            // 34 bits of seconds, so that neither half can overflow.
-            ((both & 0x3_ffff_ffff) as i64, (both >> 34) as i64)
-        }
-        12 => {
-            let (nanoseconds, seconds) = bytes.split_at(4);
-            let nanoseconds = u32::from_be_bytes(nanoseconds.try_into().ok()?);
-            (i64::from_be_bytes(seconds.try_into().ok()?), i64::from(nanoseconds))
-        }
-        _ => return None,
-    };
-    seconds.checked_mul(1000)?.checked_add(nanoseconds / 1_000_000)
 }

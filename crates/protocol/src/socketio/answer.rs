@@ -1,17 +1,21 @@
 //! The packets that one connection is answered with.
 
-use super::machine::Machine;
-use super::{Kind, Outgoing, text};
+use super::machine::{Machine, Parser};
+use super::notepack::UNDEFINED;
+use super::{Kind, Outgoing, packed, text};
 use crate::command::Refusal;
 use crate::encoding::{EncodeError, Encoding};
 use crate::frame::Frame;
-use crate::msgpack::{self, Token, write_bool, write_map_len, write_str, write_undefined};
+use crate::msgpack::{self, Token, write_bool, write_map_len, write_str};
 use crate::name::{NamespaceId, Namespaces};
 
 impl Machine {
     /// How publications look to this client. The same from its first message on.
     pub fn encoding(&self) -> Encoding {
-        Encoding::SocketIoText
+        match self.parser {
+            None | Some(Parser::Text) => Encoding::SocketIoText,
+            Some(Parser::Msgpack) => Encoding::SocketIoMsgpack,
+        }
     }
 
     /// The answer to a CONNECT that was granted; `sid` is the public Socket.IO id.
@@ -22,8 +26,8 @@ impl Machine {
         write_str(sid, &mut data);
         // Without recovery there is none; the msgpack parser of the reference shows the key all the same.
         write_str("pid", &mut data);
-        write_undefined(&mut data);
-        self.own(Kind::Connect, &namespaces.name(id), None, Some(&data))
+        data.extend_from_slice(&UNDEFINED);
+        own(self.frame(&outgoing(Kind::Connect, &namespaces.name(id), None, Some(&data))))
     }
 
     /// The answer to a CONNECT that was not granted, with what the app says beside the words: `data` is one
@@ -39,26 +43,32 @@ impl Machine {
         if let Some(id) = id {
             self.left(id);
         }
-        let mut error = Vec::with_capacity(message.len() + 24);
-        write_map_len(2, &mut error);
-        write_str("message", &mut error);
-        write_str(message, &mut error);
-        write_str("data", &mut error);
-        if let Some(data) = data {
-            let whole = [&error, data].concat();
-            if let Ok(frame) = self.frame(Kind::ConnectError, namespace, None, Some(&whole)) {
-                return frame;
+        let error = |data: Option<&[u8]>| {
+            let mut error = Vec::with_capacity(message.len() + 24 + data.map_or(0, <[u8]>::len));
+            write_map_len(if data.is_some() { 2 } else { 1 }, &mut error);
+            write_str("message", &mut error);
+            write_str(message, &mut error);
+            if let Some(data) = data {
+                write_str("data", &mut error);
+                error.extend_from_slice(data);
             }
-        }
-        write_undefined(&mut error);
-        self.own(Kind::ConnectError, namespace, None, Some(&error))
+            error
+        };
+        // Of a namespace that it does not have, the reference shows the name first and no data.
+        let namespace_first = id.is_none();
+        let frame = |error: &[u8]| {
+            let packet = outgoing(Kind::ConnectError, namespace, None, Some(error));
+            self.frame(&Outgoing { namespace_first, ..packet })
+        };
+        let said = data.and_then(|data| frame(&error(Some(data))).ok());
+        said.unwrap_or_else(|| own(frame(&error(id.map(|_| &UNDEFINED[..])))))
     }
 
     /// The session left the namespace by the server's decision, which the client is told so: it does not come
     /// back by itself.
     pub fn disconnected(&mut self, namespaces: &Namespaces, id: NamespaceId) -> Frame {
         self.left(id);
-        self.own(Kind::Disconnect, &namespaces.name(id), None, None)
+        own(self.frame(&outgoing(Kind::Disconnect, &namespaces.name(id), None, None)))
     }
 
     /// The acknowledgement of an event by the node itself: `[{"ok":true}]` or
@@ -79,7 +89,7 @@ impl Machine {
             write_str("error", &mut args);
             refusal.write_map(&mut args);
         }
-        self.own(Kind::Ack, &namespaces.name(namespace), Some(ack), Some(&args))
+        own(self.frame(&outgoing(Kind::Ack, &namespaces.name(namespace), Some(ack), Some(&args))))
     }
 
     /// The acknowledgement of an event with arguments of the app's: `args` is a MessagePack array.
@@ -91,24 +101,27 @@ impl Machine {
         args: &[u8],
     ) -> Result<Frame, EncodeError> {
         match msgpack::read(&mut &args[..])? {
-            Token::Array(_) => self.frame(Kind::Ack, &namespaces.name(namespace), Some(ack), Some(args)),
+            Token::Array(_) => {
+                self.frame(&outgoing(Kind::Ack, &namespaces.name(namespace), Some(ack), Some(args)))
+            }
             _ => Err(EncodeError::NotArguments),
         }
     }
 
-    fn frame(
-        &self,
-        kind: Kind,
-        namespace: &str,
-        id: Option<u64>,
-        data: Option<&[u8]>,
-    ) -> Result<Frame, EncodeError> {
-        text::write(&Outgoing { kind, namespace, id, data })
+    fn frame(&self, packet: &Outgoing<'_>) -> Result<Frame, EncodeError> {
+        match self.parser {
+            None | Some(Parser::Text) => text::write(packet),
+            Some(Parser::Msgpack) => packed::write(packet),
+        }
     }
+}
 
-    /// A packet of which nothing is foreign but whole strings.
-    fn own(&self, kind: Kind, namespace: &str, id: Option<u64>, data: Option<&[u8]>) -> Frame {
-        // Strings are UTF-8 here, nothing is nested deeply, and nothing is binary: there is no other error.
-        self.frame(kind, namespace, id, data).expect("data that was written here can be shown")
-    }
+/// The frame of a packet in whose data nothing is foreign but whole strings.
+fn own(made: Result<Frame, EncodeError>) -> Frame {
+    // They are UTF-8, nothing is nested deeply, and nothing is binary: there is no other error.
+    made.expect("data that was written here can be shown")
+}
+
+fn outgoing<'a>(kind: Kind, namespace: &'a str, id: Option<u64>, data: Option<&'a [u8]>) -> Outgoing<'a> {
+    Outgoing { kind, namespace, id, data, namespace_first: false }
 }

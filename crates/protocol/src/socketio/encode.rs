@@ -1,6 +1,6 @@
 //! What Socket.IO clients are sent that is not of one connection.
 
-use super::{Kind, Outgoing, is_reserved, text};
+use super::{Kind, Outgoing, is_reserved, packed, text};
 use crate::encoding::EncodeError;
 use crate::engineio;
 use crate::frame::Frame;
@@ -21,6 +21,15 @@ pub fn ping_frame() -> Frame {
 
 /// The EVENT packet of a publication, with its attachments behind it.
 pub fn encode_event(publication: &Publication<'_>) -> Result<Frame, EncodeError> {
+    text::write(&event(publication)?)
+}
+
+/// The EVENT packet of a publication for clients with the msgpack parser: any number of binaries.
+pub fn encode_packed_event(publication: &Publication<'_>) -> Result<Frame, EncodeError> {
+    packed::write(&event(publication)?)
+}
+
+fn event<'a>(publication: &'a Publication<'_>) -> Result<Outgoing<'a>, EncodeError> {
     let data: &[u8] = &publication.data;
     let event = EventView::parse(data).map_err(|error| match error {
         MsgpackError::NotAnEvent => EncodeError::NotAnEvent,
@@ -29,10 +38,11 @@ pub fn encode_event(publication: &Publication<'_>) -> Result<Frame, EncodeError>
     if is_reserved(&event.name()) {
         return Err(EncodeError::Reserved);
     }
-    text::write(&Outgoing {
+    Ok(Outgoing {
         kind: Kind::Event,
         namespace: &publication.namespace,
         id: publication.ack,
         data: Some(data),
+        namespace_first: false,
     })
 }

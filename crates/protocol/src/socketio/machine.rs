@@ -1,14 +1,15 @@
 //! One connection's Socket.IO: what its packets ask.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
-use super::text::{self, Packet};
-use super::{Kind, MAX_ATTACHMENTS, is_reserved};
+use super::{Kind, MAX_ATTACHMENTS, is_reserved, notepack, packed, text};
 use crate::command::{Command, Payload, ReplyTo};
 use crate::disconnect::Disconnect;
 use crate::engineio;
 use crate::json::{self, Hole};
-use crate::msgpack::{self, EventView, Token};
+use crate::msgpack::{self, EventView, MsgpackError, Token};
 use crate::name::{NamespaceId, Namespaces};
 
 /// The state of one connection. It holds what namespaces were entered, and at most one packet whose
@@ -17,6 +18,16 @@ use crate::name::{NamespaceId, Namespaces};
 pub struct Machine {
     entered: SmallVec<[NamespaceId; 4]>,
     pending: Option<Box<Pending>>,
+    /// Known from the first message on.
+    pub(super) parser: Option<Parser>,
+}
+
+/// How the client writes its packets. Servers of the reference are given one parser; here a client shows its
+/// own, since every connection's first packet is a CONNECT, which is text or binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parser {
+    Text,
+    Msgpack,
 }
 
 /// A packet that waits for its attachments, which follow it with no other message between.
@@ -52,12 +63,12 @@ impl Machine {
         out: &mut Vec<Command>,
     ) -> Result<(), Disconnect> {
         let text = match payload {
-            Payload::Binary(bytes) => return self.attachment(bytes.to_vec(), limit, out),
+            Payload::Binary(bytes) => return self.binary(bytes.into(), namespaces, limit, out),
             Payload::Text(text) => text,
         };
         match engineio::decode(text).map_err(|_| Disconnect::Protocol)? {
-            engineio::Packet::Text(text) => self.packet(text, namespaces, out),
-            engineio::Packet::Binary(bytes) => self.attachment(bytes, limit, out),
+            engineio::Packet::Text(text) => self.text(text, namespaces, out),
+            engineio::Packet::Binary(bytes) => self.binary(bytes.into(), namespaces, limit, out),
             engineio::Packet::Pong(_) => {
                 out.push(Command::Pong);
                 Ok(())
@@ -74,75 +85,128 @@ impl Machine {
         self.entered.retain(|entered| *entered != id);
     }
 
-    fn packet(
+    fn binary(
+        &mut self,
+        bytes: Cow<'_, [u8]>,
+        namespaces: &Namespaces,
+        limit: usize,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Disconnect> {
+        match self.parser.get_or_insert(Parser::Msgpack) {
+            Parser::Msgpack => self.packed(&bytes, namespaces, out),
+            Parser::Text => self.attachment(bytes.into_owned(), limit, out),
+        }
+    }
+
+    fn packed(
+        &mut self,
+        bytes: &[u8],
+        namespaces: &Namespaces,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Disconnect> {
+        let packet = packed::parse(bytes).ok_or(Disconnect::Protocol)?;
+        let data = packet.data.map(unpacked).transpose().map_err(|_| Disconnect::Protocol)?;
+        match (packet.kind, data) {
+            (Kind::Connect, auth) => self.connect(&packet.namespace, auth, namespaces, out),
+            (Kind::Disconnect, None) => self.leave(&packet.namespace, namespaces, out),
+            (Kind::Event | Kind::Ack, Some(data)) => {
+                let ack = packet.kind == Kind::Ack;
+                let namespace = self.member(&packet.namespace, namespaces)?;
+                check_arguments(&data)?;
+                // Events without a name are heard by nobody in the reference, and do no harm there.
+                if ack || EventView::parse(&data).is_ok() {
+                    out.extend(Incoming::whole(ack, namespace, packet.id, data).into_command());
+                }
+                Ok(())
+            }
+            _ => Err(Disconnect::Protocol),
+        }
+    }
+
+    fn text(
         &mut self,
         text: &str,
         namespaces: &Namespaces,
         out: &mut Vec<Command>,
     ) -> Result<(), Disconnect> {
-        if self.pending.is_some() {
+        if self.pending.is_some() || *self.parser.get_or_insert(Parser::Text) != Parser::Text {
             return Err(Disconnect::Protocol);
         }
         let mended = json::mend(text);
         let text = mended.as_deref().unwrap_or(text);
         let packet = text::parse(text).ok_or(Disconnect::Protocol)?;
-        if packet.kind == Kind::Connect {
-            return self.connect(&packet, namespaces, out);
-        }
-        let id = namespaces.id(packet.namespace);
-        let namespace = id.filter(|id| self.entered.contains(id)).ok_or(Disconnect::Protocol)?;
-        match packet.kind {
-            Kind::Event | Kind::Ack => self.carrier(&packet, namespace, out),
-            Kind::Disconnect if packet.json.is_none() => {
-                self.left(namespace);
-                out.push(Command::Leave { namespace });
-                Ok(())
+        match (packet.kind, packet.json) {
+            (Kind::Connect, json) => {
+                let auth = json.map(|json| converted(json, 0)).transpose()?;
+                self.connect(packet.namespace, auth.map(|(auth, _)| auth), namespaces, out)
             }
-            Kind::Disconnect | Kind::ConnectError | Kind::Connect => Err(Disconnect::Protocol),
+            (Kind::Event | Kind::Ack, json) => {
+                let namespace = self.member(packet.namespace, namespaces)?;
+                match json {
+                    Some(json) => self.carrier(&packet, json, namespace, out),
+                    // Means nothing, unless attachments would follow.
+                    None if packet.attachments == 0 => Ok(()),
+                    None => Err(Disconnect::Protocol),
+                }
+            }
+            (Kind::Disconnect, None) => self.leave(packet.namespace, namespaces, out),
+            (Kind::Disconnect | Kind::ConnectError, _) => Err(Disconnect::Protocol),
         }
+    }
+
+    /// The namespace of a packet that is for those inside of it.
+    fn member(&self, namespace: &str, namespaces: &Namespaces) -> Result<NamespaceId, Disconnect> {
+        let id = namespaces.id(namespace);
+        id.filter(|id| self.entered.contains(id)).ok_or(Disconnect::Protocol)
     }
 
     fn connect(
         &mut self,
-        packet: &Packet<'_>,
+        namespace: &str,
+        auth: Option<Vec<u8>>,
         namespaces: &Namespaces,
         out: &mut Vec<Command>,
     ) -> Result<(), Disconnect> {
-        let mut auth = None;
-        if let Some(json) = packet.json {
-            let mut object = Vec::new();
-            json::to_msgpack(json, &mut object).map_err(|_| Disconnect::Protocol)?;
-            if !matches!(msgpack::read(&mut &object[..]), Ok(Token::Map(_))) {
-                return Err(Disconnect::Protocol);
-            }
-            auth = Some(object.into_boxed_slice());
+        if auth.as_ref().is_some_and(|auth| !matches!(msgpack::read(&mut &auth[..]), Ok(Token::Map(_)))) {
+            return Err(Disconnect::Protocol);
         }
-        let namespace = match namespaces.enter(packet.namespace) {
-            Ok(namespace) => namespace,
+        let id = match namespaces.enter(namespace) {
+            Ok(id) => id,
             Err(reason) => {
-                out.push(Command::ConnectClosed { namespace: packet.namespace.into(), reason });
+                out.push(Command::ConnectClosed { namespace: namespace.into(), reason });
                 return Ok(());
             }
         };
-        if self.entered.contains(&namespace) {
+        if self.entered.contains(&id) {
             return Err(Disconnect::Protocol);
         }
         // Entered before the answer, so that an event right behind it is not lost.
-        self.entered.push(namespace);
-        out.push(Command::Connect { namespace, auth });
+        self.entered.push(id);
+        out.push(Command::Connect { namespace: id, auth: auth.map(Vec::into_boxed_slice) });
         Ok(())
     }
 
-    /// An event or an acknowledgement.
+    fn leave(
+        &mut self,
+        namespace: &str,
+        namespaces: &Namespaces,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Disconnect> {
+        let namespace = self.member(namespace, namespaces)?;
+        self.left(namespace);
+        out.push(Command::Leave { namespace });
+        Ok(())
+    }
+
+    /// An event or an acknowledgement in text.
     fn carrier(
         &mut self,
-        packet: &Packet<'_>,
+        packet: &text::Packet<'_>,
+        json: &str,
         namespace: NamespaceId,
         out: &mut Vec<Command>,
     ) -> Result<(), Disconnect> {
-        let Some(json) = packet.json else { return without_payload(packet) };
-        let mut data = Vec::with_capacity(json.len());
-        let holes = convert(packet, json, &mut data)?;
+        let (data, holes) = converted(json, packet.attachments)?;
         let ack = packet.kind == Kind::Ack;
         if ack {
             check_arguments(&data)?;
@@ -152,7 +216,7 @@ impl Machine {
                 return Err(Disconnect::Protocol);
             }
         }
-        let whole = Incoming { ack, namespace, id: packet.id, data, holes, attachments: Vec::new() };
+        let whole = Incoming { holes, ..Incoming::whole(ack, namespace, packet.id, data) };
         if packet.attachments == 0 {
             out.extend(whole.into_command());
             return Ok(());
@@ -184,6 +248,11 @@ impl Machine {
 }
 
 impl Incoming {
+    /// One that needs no attachments.
+    fn whole(ack: bool, namespace: NamespaceId, id: Option<u64>, data: Vec<u8>) -> Self {
+        Self { ack, namespace, id, data, holes: Vec::new(), attachments: Vec::new() }
+    }
+
     /// `None` for an acknowledgement without an id, which nobody can have asked for.
     fn into_command(self) -> Option<Command> {
         let Self { ack, namespace, id, .. } = self;
@@ -220,16 +289,19 @@ fn check_arguments(data: &[u8]) -> Result<(), Disconnect> {
     }
 }
 
-/// EVENT and ACK without a payload mean nothing and are ignored, unless attachments would follow.
-fn without_payload(packet: &Packet<'_>) -> Result<(), Disconnect> {
-    if packet.attachments == 0 { Ok(()) } else { Err(Disconnect::Protocol) }
+/// JSON as MessagePack, with a hole for each of the attachments that it refers to.
+fn converted(json: &str, attachments: usize) -> Result<(Vec<u8>, Vec<Hole>), Disconnect> {
+    let mut data = Vec::with_capacity(json.len());
+    let holes = if attachments == 0 {
+        json::to_msgpack(json, &mut data).map(|()| Vec::new())
+    } else {
+        json::to_msgpack_with_holes(json, attachments, &mut data)
+    };
+    Ok((data, holes.map_err(|_| Disconnect::Protocol)?))
 }
 
-fn convert(packet: &Packet<'_>, json: &str, data: &mut Vec<u8>) -> Result<Vec<Hole>, Disconnect> {
-    let holes = if packet.attachments == 0 {
-        json::to_msgpack(json, data).map(|()| Vec::new())
-    } else {
-        json::to_msgpack_with_holes(json, packet.attachments, data)
-    };
-    holes.map_err(|_| Disconnect::Protocol)
+fn unpacked(raw: &[u8]) -> Result<Vec<u8>, MsgpackError> {
+    let mut data = Vec::with_capacity(raw.len());
+    notepack::from_parser(raw, &mut data)?;
+    Ok(data)
 }

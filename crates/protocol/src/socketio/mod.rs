@@ -1,16 +1,18 @@
 //! Socket.IO v5 (`docs/socket.io-protocol/v5-current.md` in socketio/socket.io) over Engine.IO v4, with the
-//! text parser and binary attachments.
+//! text parser and binary attachments, or with the msgpack parser.
 
 mod answer;
 mod encode;
 mod machine;
+mod notepack;
+mod packed;
 mod text;
 
 pub use crate::engineio::PING as PING_TEXT;
-pub use encode::{encode_event, open_frame, ping_frame};
+pub use encode::{encode_event, encode_packed_event, open_frame, ping_frame};
 pub use machine::Machine;
 
-/// Most binary values in one event or acknowledgement; official clients end their connection at more.
+/// Most binary values in one event or acknowledgement in text; official clients end their connection at more.
 pub const MAX_ATTACHMENTS: usize = 10;
 
 /// Event names that official clients and servers refuse from the other side.
@@ -39,4 +41,6 @@ struct Outgoing<'a> {
     namespace: &'a str,
     id: Option<u64>,
     data: Option<&'a [u8]>,
+    /// The namespace stands before the data, where the order can be seen.
+    namespace_first: bool,
 }

@@ -4,35 +4,35 @@ use fanfare_protocol::command::{Command, Payload};
 use fanfare_protocol::socketio::Machine;
 use fanfare_protocol::{Disconnect, NamespaceId, Namespaces};
 
-pub const MAIN: NamespaceId = NamespaceId::MAIN;
-pub const ADMIN: NamespaceId = NamespaceId(1);
+pub(crate) const MAIN: NamespaceId = NamespaceId::MAIN;
+pub(crate) const ADMIN: NamespaceId = NamespaceId(1);
 
 /// The transport's bound on one message.
-pub const LIMIT: usize = 1_000_000;
+pub(crate) const LIMIT: usize = 1_000_000;
 
 /// One connection to a node that serves `/`, `/admin` and `/{}`.
-pub struct Link {
-    pub machine: Machine,
-    pub namespaces: Namespaces,
+pub(crate) struct Link {
+    pub(crate) machine: Machine,
+    pub(crate) namespaces: Namespaces,
 }
 
 impl Link {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { machine: Machine::default(), namespaces: Namespaces::new(["/admin", "/{}"]).unwrap() }
     }
 
     /// A connection that entered `/`.
-    pub fn joined() -> Self {
+    pub(crate) fn joined() -> Self {
         let mut link = Self::new();
         link.text("40").unwrap();
         link
     }
 
-    pub fn text(&mut self, text: &str) -> Result<Vec<Command>, Disconnect> {
+    pub(crate) fn text(&mut self, text: &str) -> Result<Vec<Command>, Disconnect> {
         self.receive(Payload::Text(text))
     }
 
-    pub fn binary(&mut self, bytes: &[u8]) -> Result<Vec<Command>, Disconnect> {
+    pub(crate) fn binary(&mut self, bytes: &[u8]) -> Result<Vec<Command>, Disconnect> {
         self.receive(Payload::Binary(bytes))
     }
 

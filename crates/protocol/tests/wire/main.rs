@@ -6,6 +6,7 @@ mod foreign;
 mod json;
 mod link;
 mod msgpack;
+mod packed;
 mod plain;
 mod publication;
 mod socketio;
@@ -46,6 +47,14 @@ fn text(frame: &Frame) -> String {
     match sent(frame).as_slice() {
         [Sent::Text(text)] => text.clone(),
         other => panic!("not one text message: {other:?}"),
+    }
+}
+
+/// The bytes of a frame that carries one binary message.
+fn binary(frame: &Frame) -> Vec<u8> {
+    match sent(frame).as_slice() {
+        [Sent::Binary(bytes)] => bytes.clone(),
+        other => panic!("not one binary message: {other:?}"),
     }
 }
 
