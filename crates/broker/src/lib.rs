@@ -7,6 +7,7 @@
 //! The crate knows nothing about connections, encodings or who is online.
 
 pub mod envelope;
+pub mod foreign;
 pub mod memory;
 pub mod redis;
 pub mod request;
@@ -30,8 +31,8 @@ pub trait Broker: Send + Sync + 'static {
     /// an error means that the publication may or may not have gone out.
     fn publish(&self, batch: Vec<Publication<'static>>) -> BrokerFuture<'_, Vec<Result<(), PublishError>>>;
 
-    /// Sends an answer to whoever asked. Best effort: an asker that hears nothing waits no longer than it said.
-    fn answer(&self, asker: Asker, answer: Answer) -> BrokerFuture<'_, ()>;
+    /// Sends an answer to whoever asked. An asker that hears nothing waits no longer than it said, then fails.
+    fn answer(&self, asker: Asker, answer: Answer) -> BrokerFuture<'_, Result<(), PublishError>>;
 
     /// How the link for publishing is.
     fn link(&self) -> Link;

@@ -164,9 +164,9 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn answer(&self, _asker: Asker, _answer: Answer) -> BrokerFuture<'_, ()> {
+    fn answer(&self, _asker: Asker, _answer: Answer) -> BrokerFuture<'_, Result<(), PublishError>> {
         // Nobody asks where there is no bus.
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn link(&self) -> Link {

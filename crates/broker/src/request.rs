@@ -13,22 +13,27 @@ pub struct Target {
 }
 
 /// Something asked of every node that serves the namespace.
+///
+/// Where joins, leaves and disconnects have an asker, they are about one session by its id, and the node that has it
+/// answers [`Answer::Done`]; the others say nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// The sessions join these rooms.
-    Join { target: Target, rooms: Rooms<'static> },
+    /// The sessions join these rooms, whose names passed [`fanfare_protocol::name::check_room`].
+    Join { target: Target, rooms: Rooms<'static>, asker: Option<Asker> },
     /// The sessions leave these rooms.
-    Leave { target: Target, rooms: Rooms<'static> },
+    Leave { target: Target, rooms: Rooms<'static>, asker: Option<Asker> },
     /// The sessions leave the namespace; with `close` their connection ends, too.
-    Disconnect { target: Target, close: bool },
-    /// An event for the app itself. `data` is a MessagePack array `[event, ...args]`.
+    Disconnect { target: Target, close: bool, asker: Option<Asker> },
+    /// An event for the app itself. `data` is a MessagePack array `[event, ...args]`, checked by
+    /// [`fanfare_protocol::msgpack::check_event`]. An asker waits for one [`Answer::Emitted`] of each node.
     ServerSideEmit { data: Vec<u8>, asker: Option<Asker> },
-    /// Who is there? Answered by [`Answer::Sessions`].
+    /// Who is there? Every node answers [`Answer::Sessions`].
     Sessions { target: Target, asker: Asker },
-    /// Which rooms are there? Answered by [`Answer::Rooms`].
+    /// Which rooms are there? Every node answers [`Answer::Rooms`].
     Rooms { asker: Asker },
-    /// A publication whose receivers are to acknowledge it: [`Answer::Reached`] at once, then an
-    /// [`Answer::Acknowledged`] for each. `timeout_ms`: how long the asker waits, where it said so.
+    /// A publication whose receivers are to acknowledge it: every node answers [`Answer::Reached`] at once, then
+    /// [`Answer::Acknowledged`] for each. `timeout_ms`: how long the asker waits, where it said so. The
+    /// publication's `ack` is to be chosen by the node.
     Broadcast { publication: Publication<'static>, asker: Asker, timeout_ms: Option<u64> },
 }
 
@@ -39,9 +44,10 @@ pub struct Asker(pub(crate) AskedBy);
 /// See [`Asker`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AskedBy {
-    /// A server with the classic adapter: the namespace, its uid where it gave one, its request's id and type.
+    /// A server with the classic adapter: the namespace, its uid where it listens to answers for itself alone, its
+    /// request's id and type.
     Adapter { namespace: Box<str>, uid: Option<Box<str>>, request: Box<str>, kind: u64 },
-    /// A python-socketio server that waits for one acknowledgement: its `host_id`, and its `callback` triple.
+    /// A python-socketio server that waits for acknowledgements: its `host_id`, and its `callback` triple.
     Python { host: Box<str>, room: Box<str>, namespace: Box<str>, id: u64 },
 }
 
@@ -52,7 +58,7 @@ pub enum Answer {
     Sessions(Vec<SessionView>),
     /// This node's rooms in the namespace, sids included.
     Rooms(Vec<String>),
-    /// What the app answered, one MessagePack value.
+    /// What the app answered, one MessagePack value; nil where there is no app to ask.
     Emitted(Vec<u8>),
     /// So many sessions of this node were sent the broadcast.
     Reached(usize),

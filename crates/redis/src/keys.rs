@@ -74,6 +74,15 @@ impl Prefix {
         }
     }
 
+    /// The channel on which servers wait for answers to their requests in `namespace`; with `uid`, the one of that
+    /// server alone.
+    pub fn responses(&self, namespace: &str, uid: Option<&str>) -> String {
+        match uid {
+            None => format!("{}-response#{namespace}#", self.0),
+            Some(uid) => format!("{}-response#{namespace}#{uid}#", self.0),
+        }
+    }
+
     /// The key under which the node that is called `label` says that it is there.
     pub fn node_key(&self, label: &str) -> String {
         format!("{}-node:{label}", self.0)
@@ -138,6 +147,8 @@ mod tests {
             assert_eq!(prefix.name(channel), name);
             assert_eq!(prefix.read(name), Some(channel));
         }
+        assert_eq!(prefix.responses("/admin", None), "socket.io-response#/admin#");
+        assert_eq!(prefix.responses("/", Some("lalt2i")), "socket.io-response#/#lalt2i#");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use fanfare_protocol::publication::{EventNameError, Rooms, check_event_name};
 
 use super::SENT_AT;
 use crate::Malformed;
+use crate::foreign::json_to_msgpack;
 
 /// Packet types of events: 2, and 5 where an old emitter sent binary.
 const EVENTS: [u64; 2] = [2, 5];
@@ -16,11 +17,29 @@ const MAX_ROOMS: usize = 65_536;
 ///
 /// As tolerant as emitters need: rooms, flags and except may be absent, nil or "", a room may be an integer,
 /// the namespace may be absent, elements and keys that nobody knows are skipped. An event whose name
-/// Socket.IO keeps for itself is refused, since clients break on it.
+/// Socket.IO keeps for itself is refused, since clients break on it. Emitters whose `parser` option writes JSON
+/// are read, too.
 pub fn decode<'a>(payload: &'a [u8], namespace: &str, max: usize) -> Result<Publication<'a>, Malformed> {
     if payload.len() > max {
         return Err(Malformed::TooLarge);
     }
+    // As MessagePack it would be a number.
+    if payload.first() == Some(&b'[') {
+        let payload = json_to_msgpack(payload)?;
+        return read_envelope(&payload, namespace).map(unbound);
+    }
+    read_envelope(payload, namespace)
+}
+
+/// [`Publication::into_owned`] for any lifetime: rooms in a `SmallVec` do not let it shrink by itself.
+fn unbound<'a>(publication: Publication<'_>) -> Publication<'a> {
+    let Publication { namespace, rooms, except, volatile, data, sent_at, ack } = publication.into_owned();
+    let names = |rooms: Rooms<'static>| rooms.into_iter().map(|room| Cow::Owned(room.into_owned())).collect();
+    let (rooms, except) = (names(rooms), names(except));
+    Publication { namespace, rooms, except, volatile, data, sent_at, ack }
+}
+
+fn read_envelope<'a>(payload: &'a [u8], namespace: &str) -> Result<Publication<'a>, Malformed> {
     let mut rest = payload;
     let Token::Array(elements @ 3..=16) = next(&mut rest)? else { return Err(Malformed::Shape) };
     skip_value(&mut rest)?;
@@ -40,7 +59,6 @@ pub fn decode<'a>(payload: &'a [u8], namespace: &str, max: usize) -> Result<Publ
     if packet.namespace != namespace {
         return Err(Malformed::WrongNamespace);
     }
-    check_name(packet.data)?;
     Ok(Publication {
         namespace: Cow::Borrowed(packet.namespace),
         rooms: opts.rooms,
@@ -48,33 +66,35 @@ pub fn decode<'a>(payload: &'a [u8], namespace: &str, max: usize) -> Result<Publ
         volatile: opts.volatile,
         data: Cow::Borrowed(packet.data),
         sent_at,
-        ack: None,
+        ack: packet.id,
     })
 }
 
-/// `{type, data, nsp}`.
-struct Packet<'a> {
-    namespace: &'a str,
+/// `{type, data, nsp, id}`.
+pub(crate) struct Packet<'a> {
+    pub(crate) namespace: &'a str,
     /// The event's array, of which [`msgpack::check_event`] holds.
-    data: &'a [u8],
+    pub(crate) data: &'a [u8],
+    /// What receivers are to acknowledge it with: seldom, but Node passes it on.
+    pub(crate) id: Option<u64>,
 }
 
 impl<'a> Packet<'a> {
-    fn read(rest: &mut &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn read(rest: &mut &'a [u8]) -> Result<Self, Malformed> {
         let Token::Map(pairs) = next(rest)? else { return Err(Malformed::Shape) };
-        let (mut is_event, mut data, mut namespace) = (false, None, "/");
+        let (mut is_event, mut data, mut namespace, mut id) = (false, None, "/", None);
         for _ in 0..pairs {
             match key(rest)? {
                 b"type" => is_event = matches!(next(rest)?, Token::Unsigned(kind) if EVENTS.contains(&kind)),
                 b"data" => data = Some(msgpack::take_event(rest).map_err(malformed)?),
                 b"nsp" => namespace = read_namespace(rest)?,
+                b"id" => id = unsigned(take_value(rest)?),
                 _ => skip_value(rest)?,
             }
         }
-        match data {
-            Some(data) if is_event => Ok(Self { namespace, data }),
-            _ => Err(Malformed::Shape),
-        }
+        let Some(data) = data.filter(|_| is_event) else { return Err(Malformed::Shape) };
+        check_name(data)?;
+        Ok(Self { namespace, data, id })
     }
 }
 
@@ -89,14 +109,16 @@ fn read_namespace<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Malformed> {
 
 /// `{rooms, flags, except}`.
 #[derive(Default)]
-struct Opts<'a> {
-    rooms: Rooms<'a>,
-    except: Rooms<'a>,
-    volatile: bool,
+pub(crate) struct Opts<'a> {
+    pub(crate) rooms: Rooms<'a>,
+    pub(crate) except: Rooms<'a>,
+    pub(crate) volatile: bool,
+    /// How long a server waits for acknowledgements.
+    pub(crate) timeout_ms: Option<u64>,
 }
 
 impl<'a> Opts<'a> {
-    fn read(rest: &mut &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn read(rest: &mut &'a [u8]) -> Result<Self, Malformed> {
         let mut opts = Self::default();
         let pairs = match next(rest)? {
             Token::Map(pairs) => pairs,
@@ -107,7 +129,7 @@ impl<'a> Opts<'a> {
             match key(rest)? {
                 b"rooms" => opts.rooms = read_rooms(rest)?,
                 b"except" => opts.except = read_rooms(rest)?,
-                b"flags" => opts.volatile = read_volatile(rest)?,
+                b"flags" => (opts.volatile, opts.timeout_ms) = read_flags(rest)?,
                 _ => skip_value(rest)?,
             }
         }
@@ -116,7 +138,7 @@ impl<'a> Opts<'a> {
 }
 
 /// An array of names; absent ones are an empty list, one bare name is a list of one.
-fn read_rooms<'a>(rest: &mut &'a [u8]) -> Result<Rooms<'a>, Malformed> {
+pub(crate) fn read_rooms<'a>(rest: &mut &'a [u8]) -> Result<Rooms<'a>, Malformed> {
     let mut rooms = Rooms::new();
     match next(rest)? {
         Token::Nil | Token::Ext(..) | Token::Str([]) => {}
@@ -143,21 +165,30 @@ fn room(token: Token<'_>) -> Result<Cow<'_, str>, Malformed> {
     }
 }
 
-fn read_volatile(rest: &mut &[u8]) -> Result<bool, Malformed> {
+/// Whether it is volatile, and its time-out.
+fn read_flags(rest: &mut &[u8]) -> Result<(bool, Option<u64>), Malformed> {
     let pairs = match next(rest)? {
         Token::Map(pairs) => pairs,
-        Token::Nil | Token::Ext(..) | Token::Str([]) | Token::Array(0) => return Ok(false),
+        Token::Nil | Token::Ext(..) | Token::Str([]) | Token::Array(0) => return Ok((false, None)),
         _ => return Err(Malformed::Shape),
     };
-    let mut volatile = false;
+    let (mut volatile, mut timeout_ms) = (false, None);
     for _ in 0..pairs {
-        if key(rest)? == b"volatile" {
-            volatile = take_value(rest)? == [0xc3];
-        } else {
-            skip_value(rest)?;
+        match key(rest)? {
+            b"volatile" => volatile = take_value(rest)? == [0xc3],
+            b"timeout" => timeout_ms = unsigned(take_value(rest)?),
+            _ => skip_value(rest)?,
         }
     }
-    Ok(volatile)
+    Ok((volatile, timeout_ms))
+}
+
+/// A whole number that is not negative; `None` for everything else.
+pub(crate) fn unsigned(mut raw: &[u8]) -> Option<u64> {
+    match read(&mut raw) {
+        Ok(Token::Unsigned(number)) => Some(number),
+        _ => None,
+    }
 }
 
 /// fanfare's own map; anything else there is somebody else's and skipped.
@@ -179,7 +210,7 @@ fn read_sent_at(rest: &mut &[u8]) -> Result<Option<u64>, Malformed> {
     Ok(sent_at)
 }
 
-fn check_name(event: &[u8]) -> Result<(), Malformed> {
+pub(crate) fn check_name(event: &[u8]) -> Result<(), Malformed> {
     let mut rest = event;
     next(&mut rest)?;
     if let Token::Str(name) = next(&mut rest)?
@@ -190,33 +221,33 @@ fn check_name(event: &[u8]) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn key<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+pub(crate) fn key<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     match next(rest)? {
         Token::Str(name) => Ok(name),
         _ => Err(Malformed::Shape),
     }
 }
 
-fn next<'a>(rest: &mut &'a [u8]) -> Result<Token<'a>, Malformed> {
+pub(crate) fn next<'a>(rest: &mut &'a [u8]) -> Result<Token<'a>, Malformed> {
     read(rest).map_err(malformed)
 }
 
-fn take_value<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+pub(crate) fn take_value<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     let len = skip(rest).map_err(malformed)?;
     let (value, tail) = rest.split_at(len);
     *rest = tail;
     Ok(value)
 }
 
-fn skip_value(rest: &mut &[u8]) -> Result<(), Malformed> {
+pub(crate) fn skip_value(rest: &mut &[u8]) -> Result<(), Malformed> {
     take_value(rest).map(drop)
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed::Shape)
 }
 
-fn malformed(error: MsgpackError) -> Malformed {
+pub(crate) fn malformed(error: MsgpackError) -> Malformed {
     match error {
         MsgpackError::TooDeep => Malformed::TooDeep,
         _ => Malformed::Shape,

@@ -3,7 +3,7 @@
 //!
 //! What arrives is written by anyone: it is checked whole before anything of it is used.
 
-mod decode;
+pub(crate) mod decode;
 mod encode;
 
 pub use decode::decode;

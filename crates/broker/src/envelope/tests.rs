@@ -75,7 +75,7 @@ fn what_old_emitters_leave_out_is_nothing() {
     for packet in [
         "82 a474797065 05 a464617461 91a26869",
         "83 a474797065 02 a464617461 91a26869 a36e7370 c0",
-        "84 a26964 07 a474797065 02 a464617461 91a26869 a36e7370 a0",
+        "84 a26964 c0 a474797065 02 a464617461 91a26869 a36e7370 a0",
     ] {
         let payload = hex(&format!("93 01 {packet} 80"));
         assert_eq!(read(&payload), Ok(plain.clone()), "{packet}");

@@ -13,6 +13,7 @@ use super::link::{Advance, Link, Wake};
 use super::resp::{Parsed, Said, parse};
 use super::subscriptions::{Refusal, Subscriptions};
 use crate::envelope::decode;
+use crate::foreign::decode_request;
 use crate::{Channel, Delivery, Feed, Malformed, Turn};
 
 /// What one turn hands out at most, in bytes of payload.
@@ -298,9 +299,11 @@ fn deliver(channel: Channel<'_>, payload: &[u8], max: usize, sink: &mut Sink<'_>
             }
             Err(_) => sink(Delivery::Malformed { channel, reason: Malformed::Shape }),
         },
-        Channel::Requests(_) | Channel::Python => {
-            sink(Delivery::Malformed { channel, reason: Malformed::Shape })
-        }
+        Channel::Requests(namespace) => sink(match decode_request(payload, namespace, max) {
+            Ok(request) => Delivery::Request { channel, namespace, request },
+            Err(reason) => Delivery::Malformed { channel, reason },
+        }),
+        Channel::Python => sink(Delivery::Malformed { channel, reason: Malformed::Shape }),
     }
 }
 

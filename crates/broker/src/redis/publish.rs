@@ -11,7 +11,9 @@ use fred::interfaces::{ClientLike, PubsubInterface};
 use fred::types::Value;
 
 use crate::envelope::{Uid, channel_of, encode};
+use crate::foreign::answer_of;
 use crate::memory::now_micros;
+use crate::request::AskedBy;
 use crate::{Answer, Asker, Broker, BrokerFuture, Channel, Link, PublishError};
 
 /// What may be under way to Redis, in bytes; beyond it publishing answers [`PublishError::QueueFull`].
@@ -68,6 +70,31 @@ impl RedisBroker {
         results
     }
 
+    /// Whoever counts answers counts an empty one, too; one that is too large is better missed than cut.
+    async fn send_answer(&self, asker: Asker, answer: Answer) -> Result<(), PublishError> {
+        let Some(payload) = answer_of(&asker, &answer) else { return Ok(()) };
+        let channel = match &asker.0 {
+            AskedBy::Adapter { namespace, uid, .. } => self.prefix.responses(namespace, uid.as_deref()),
+            AskedBy::Python { .. } => return Ok(()),
+        };
+        self.check_size(payload.len())?;
+        let mut share = Share { of: &self.waiting, bytes: 0 };
+        if !share.take(payload.len()) {
+            return Err(PublishError::QueueFull);
+        }
+        let redis = self.commands.redis().with_options(&Commands::at_once());
+        let heard: Result<Value, Error> = redis.publish(channel, &payload[..]).await;
+        heard.map(drop).map_err(|error| refusal(&error))
+    }
+
+    fn check_size(&self, len: usize) -> Result<(), PublishError> {
+        let max = self.max_envelope;
+        if len > max {
+            return Err(PublishError::Refused(format!("{len} bytes are more than the bound of {max}")));
+        }
+        Ok(())
+    }
+
     /// Puts one publication into the pipeline.
     async fn add(
         &self,
@@ -80,10 +107,7 @@ impl RedisBroker {
             return Err(PublishError::Refused("a namespace has no #".to_owned()));
         }
         let envelope = encode(publication, self.uid, now);
-        if envelope.len() > self.max_envelope {
-            let (len, max) = (envelope.len(), self.max_envelope);
-            return Err(PublishError::Refused(format!("{len} bytes are more than the bound of {max}")));
-        }
+        self.check_size(envelope.len())?;
         if !share.take(envelope.len()) {
             return Err(PublishError::QueueFull);
         }
@@ -102,8 +126,8 @@ impl Broker for RedisBroker {
         Box::pin(self.publish_all(batch))
     }
 
-    fn answer(&self, _asker: Asker, _answer: Answer) -> BrokerFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
+    fn answer(&self, asker: Asker, answer: Answer) -> BrokerFuture<'_, Result<(), PublishError>> {
+        Box::pin(self.send_answer(asker, answer))
     }
 
     fn link(&self) -> Link {

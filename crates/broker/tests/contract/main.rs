@@ -6,5 +6,6 @@ mod faults;
 mod foreign;
 mod pair;
 mod registry;
+mod requests;
 mod server;
 mod suite;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare_broker::redis::RedisOptions;
-use fanfare_broker::{Broker, Link, PublishError, memory, redis};
+use fanfare_broker::{Answer, Asker, Broker, Link, PublishError, memory, redis};
 use fanfare_protocol::Publication;
 use fanfare_protocol::msgpack::{event, write_uint};
 use fanfare_redis::Address;
@@ -78,6 +78,10 @@ impl Pair {
 
     pub(crate) fn publish(&self, batch: Vec<Publication<'static>>) -> Vec<Result<(), PublishError>> {
         self.runtime.block_on(self.broker.publish(batch))
+    }
+
+    pub(crate) fn answer(&self, asker: Asker, answer: Answer) -> Result<(), PublishError> {
+        self.runtime.block_on(self.broker.answer(asker, answer))
     }
 
     /// Publishes and receives one thing in a room that is wanted for it.

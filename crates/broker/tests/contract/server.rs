@@ -104,6 +104,20 @@ impl Raw {
         self.stream.write_all(&out).unwrap();
     }
 
+    /// Subscribes to channels and waits until Redis says so.
+    pub(crate) fn subscribe(&mut self, channels: &[&str]) {
+        let words = [&["SUBSCRIBE"], channels].concat();
+        self.send(&[words.iter().map(|word| word.as_bytes()).collect()]);
+        // Array, two strings with their lengths, a number.
+        self.answers(6 * channels.len());
+    }
+
+    /// The next thing on a subscribed channel: its name and a payload of one line.
+    pub(crate) fn heard(&mut self) -> (String, String) {
+        let lines = self.answers(7);
+        (lines[4].clone(), lines[6].clone())
+    }
+
     /// Reads so many answers of one line each.
     pub(crate) fn answers(&mut self, count: usize) -> Vec<String> {
         let mut answers = Vec::new();

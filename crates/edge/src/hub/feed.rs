@@ -51,7 +51,9 @@ impl Shard {
             driver.feed.want(Channel::Publish, true);
         }
         for id in namespaces.ids().skip(self.namespaces_wanted) {
-            driver.feed.want(Channel::Namespace(&namespaces.name(id)), true);
+            let namespace = namespaces.name(id);
+            driver.feed.want(Channel::Namespace(&namespace), true);
+            driver.feed.want(Channel::Requests(&namespace), true);
             self.namespaces_wanted += 1;
             driver.ready = true;
         }
@@ -252,8 +254,12 @@ impl Shard {
         }
     }
 
-    /// A channel that every node needs: without it the node must not say that it is ready.
+    /// A channel that every node needs: without it the node must not say that it is ready. What others ask is not
+    /// among them: those who do not ask need not allow it.
     fn essential_settled(&mut self, channel: Channel<'_>, refused: bool) {
+        if matches!(channel, Channel::Requests(_) | Channel::Python) {
+            return;
+        }
         let name = format!("{channel:?}");
         self.deaf.retain(|known| *known != name);
         if refused {

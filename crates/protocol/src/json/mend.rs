@@ -3,7 +3,7 @@
 /// The text with every escaped half of a surrogate pair (`"\\ud83d"` alone, as `JSON.stringify` writes a
 /// string that was cut inside a pair) replaced by U+FFFD; `None` where there is none. What a browser would
 /// show for it is the same.
-pub(crate) fn mend(json: &str) -> Option<String> {
+pub fn mend(json: &str) -> Option<String> {
     let mut mended: Option<String> = None;
     let mut copied = 0;
     let mut at = 0;

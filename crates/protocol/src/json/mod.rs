@@ -5,7 +5,7 @@ mod read;
 mod scalar;
 mod write;
 
-pub(crate) use mend::mend;
+pub use mend::mend;
 pub(crate) use read::present;
 pub use read::{Arguments, Hole, JsonError, event, to_msgpack, to_msgpack_with_holes};
 pub use scalar::write_str;
