@@ -9,9 +9,9 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use fanfare_edge::internals::{LoneShard, Outbox, Rooms};
 use fanfare_edge::rules::Rules;
-use fanfare_edge::{Config, Limits, Origins, Timing};
+use fanfare_edge::{Config, Timing};
 use fanfare_protocol::publication::from_json;
-use fanfare_protocol::{Frame, Namespaces, Publication};
+use fanfare_protocol::{Frame, Publication};
 
 fn main() {
     divan::main();
@@ -128,23 +128,14 @@ fn mark_and_write_a_room_of_1000(bencher: Bencher<'_, '_>, publications: usize) 
 fn config() -> Config {
     let never = Duration::from_secs(3600);
     Config {
-        node: "bench".to_owned(),
-        listen: ([127, 0, 0, 1], 0).into(),
-        private: ([127, 0, 0, 1], 0).into(),
-        namespaces: Namespaces::new([]).unwrap(),
         rules: Rules::open(),
-        app: None,
-        origins: Origins::Any,
-        socketio_path: "/socket.io/".to_owned(),
-        plain_path: "/ws".to_owned(),
-        page: None,
         timing: Timing {
             ping_interval: never,
             ping_timeout: never,
             connect_timeout: never,
             ..Timing::default()
         },
-        limits: Limits::default(),
         shards: Some(1),
+        ..Config::default()
     }
 }

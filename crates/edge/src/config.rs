@@ -2,6 +2,7 @@
 //! flags and the environment is the binary's work.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fanfare_protocol::Namespaces;
@@ -13,6 +14,9 @@ use crate::rules::Rules;
 pub struct Config {
     /// Name of the node, for logs and metrics.
     pub node: String,
+    /// Front of every Engine.IO session id, by which load balancers route: see [`is_label`](crate::engine_sid::is_label). It differs for
+    /// every node. `None`: made of the random tag of this run.
+    pub label: Option<String>,
     /// Where clients connect.
     pub listen: SocketAddr,
     /// Metrics, health and publishing.
@@ -22,10 +26,17 @@ pub struct Config {
     /// Who is told of connects, of events without a rule, and of disconnects.
     pub app: Option<AppEndpoint>,
     pub origins: Origins,
+    /// Pages of the listed origins may send cookies with long-polling.
+    pub cors_credentials: bool,
     /// Path of Socket.IO, with slashes at both ends.
     pub socketio_path: String,
     /// Path of plain WebSocket.
     pub plain_path: String,
+    /// Folder `dist` of the npm package socket.io-client, whose files pages load from below the path of Socket.IO.
+    pub client_dist: Option<PathBuf>,
+    /// Every connection is sent back what it sends and nothing else, for conformance suites: Engine.IO at the path
+    /// of Socket.IO, bare WebSocket at the path of plain WebSocket. Never set by the binary.
+    pub echo: bool,
     /// HTML served at `/`, where there is a page to show.
     pub page: Option<&'static str>,
     pub timing: Timing,
@@ -87,6 +98,10 @@ pub struct Timing {
     pub connect_timeout: Duration,
     /// How long a request head may take.
     pub header_timeout: Duration,
+    /// Long-polling: how long the body of a request may take.
+    pub body_timeout: Duration,
+    /// Long-polling: how long the change to a WebSocket may take.
+    pub upgrade_timeout: Duration,
     /// How long a join waits for the broker.
     pub join_timeout: Duration,
     /// How long a room without members stays subscribed.
@@ -122,6 +137,33 @@ pub struct Limits {
     pub publish_queue: usize,
     /// Body of a publish request.
     pub publish_body: usize,
+    /// What all bodies of long-polling that are being read may hold in memory.
+    pub post_budget: usize,
+}
+
+impl Default for Config {
+    /// A node for one machine on any free ports, with nothing allowed.
+    fn default() -> Self {
+        Self {
+            node: "node".to_owned(),
+            label: None,
+            listen: ([127, 0, 0, 1], 0).into(),
+            private: ([127, 0, 0, 1], 0).into(),
+            namespaces: Namespaces::new([]).expect("no name is no wrong name"),
+            rules: Rules::default(),
+            app: None,
+            origins: Origins::SameHostAnd(Vec::new()),
+            cors_credentials: false,
+            socketio_path: "/socket.io/".to_owned(),
+            plain_path: "/ws".to_owned(),
+            client_dist: None,
+            echo: false,
+            page: None,
+            timing: Timing::default(),
+            limits: Limits::default(),
+            shards: None,
+        }
+    }
 }
 
 impl Default for Timing {
@@ -131,6 +173,8 @@ impl Default for Timing {
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(20),
+            upgrade_timeout: Duration::from_secs(10),
             join_timeout: Duration::from_secs(2),
             linger: Duration::from_secs(2),
             stall_timeout: Duration::from_secs(5),
@@ -153,6 +197,7 @@ impl Default for Limits {
             shard_queue: 32 << 20,
             publish_queue: 64 << 20,
             publish_body: 1 << 20,
+            post_budget: 64 << 20,
         }
     }
 }

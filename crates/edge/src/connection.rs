@@ -1,14 +1,19 @@
-//! One client's live link: its socket, protocol machine, sessions and outbox. Owned by one shard.
+//! One client's live link: its transport, protocol machine, sessions and outbox. Owned by one shard.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use fanfare_protocol::websocket::Decoder;
-use fanfare_protocol::{Command, Disconnect, Encoding, NamespaceId, ReplyTo, plain, socketio};
+use fanfare_protocol::{
+    Command, Disconnect, Encoding, Frame, NamespaceId, ReplyTo, engineio, plain, socketio,
+};
 use smallvec::SmallVec;
 
 use crate::app::handshake::Handshake;
+use crate::echo::Echo;
+use crate::engine_sid::Secret;
 use crate::http::gate::Permit;
+use crate::hub::Polling;
 use crate::hub::members::{Memberships, RoomId};
 use crate::outbox::Outbox;
 
@@ -35,6 +40,49 @@ impl Kind {
     }
 }
 
+/// How a connection's bytes travel, as metrics tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    WebSocket,
+    Polling,
+}
+
+impl Via {
+    pub(crate) const ALL: [Via; 2] = [Self::WebSocket, Self::Polling];
+
+    /// The value of the metric label `transport`.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Polling => "polling",
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How a connection's bytes travel.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    WebSocket {
+        socket: mio::net::TcpStream,
+        decoder: Decoder,
+    },
+    /// Engine.IO's long-polling, until it is upgraded.
+    Polling(Box<Polling>),
+}
+
+impl Transport {
+    pub(crate) fn via(&self) -> Via {
+        match self {
+            Self::WebSocket { .. } => Via::WebSocket,
+            Self::Polling(_) => Via::Polling,
+        }
+    }
+}
+
 /// The protocol that a connection speaks.
 #[derive(Debug)]
 pub(crate) enum Machine {
@@ -44,6 +92,8 @@ pub(crate) enum Machine {
         machine: plain::Machine,
         json_ping: bool,
     },
+    /// Sends everything back.
+    Echo(Echo),
 }
 
 impl Machine {
@@ -51,15 +101,28 @@ impl Machine {
         match self {
             Self::SocketIo(_) => Kind::SocketIo,
             Self::Plain { .. } => Kind::PlainJson,
+            Self::Echo(echo) => echo.kind(),
         }
     }
 
     pub(crate) fn encoding(&self) -> Encoding {
         match self {
             Self::SocketIo(machine) => machine.encoding(),
+            // An echo is in no room.
+            Self::Echo(_) => Encoding::SocketIoText,
             Self::Plain { .. } => Encoding::PlainJson,
         }
     }
+}
+
+/// Who a handshake lets in.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) machine: Machine,
+    pub(crate) handshake: Option<Box<Handshake>>,
+    /// The client takes no binary frames: they go out as base64 in text (`b64`).
+    pub(crate) text_only: bool,
+    pub(crate) permit: Permit,
 }
 
 /// A connection's presence in one namespace. `random` proves its sid.
@@ -76,11 +139,14 @@ pub(crate) struct Session {
 /// One client's live link.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) socket: mio::net::TcpStream,
+    pub(crate) transport: Transport,
     /// Differs for each connection that used the same slot.
     pub(crate) generation: u32,
     pub(crate) machine: Machine,
-    pub(crate) decoder: Decoder,
+    /// Proves the Engine.IO session id.
+    pub(crate) secret: Secret,
+    /// See [`Newcomer`].
+    pub(crate) text_only: bool,
     pub(crate) outbox: Outbox,
     pub(crate) sessions: SmallVec<[Session; 1]>,
     pub(crate) rooms: Memberships,
@@ -158,6 +224,11 @@ pub(crate) enum Step {
 }
 
 impl Connection {
+    /// The frame as this connection can take it. Polling makes text of everything anyway.
+    pub(crate) fn fit(&self, frame: Frame) -> Frame {
+        if self.text_only { engineio::without_binary(&frame) } else { frame }
+    }
+
     /// The session in a namespace, the earlier one of two.
     pub(crate) fn session(&self, namespace: NamespaceId) -> Option<&Session> {
         self.sessions.iter().find(|session| session.namespace == namespace)
@@ -179,6 +250,6 @@ mod tests {
     fn a_connection_stays_small() {
         // Debug builds of mio keep more beside the descriptor.
         let own = size_of::<Connection>() - size_of::<mio::net::TcpStream>();
-        assert!(own <= 304, "{own} bytes");
+        assert!(own <= 328, "{own} bytes");
     }
 }

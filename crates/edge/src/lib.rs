@@ -10,6 +10,8 @@
 mod app;
 pub mod config;
 mod connection;
+mod echo;
+pub mod engine_sid;
 mod http;
 mod hub;
 #[cfg(feature = "internals")]
@@ -25,6 +27,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare_broker::{Broker, Feed};
 use mio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -99,17 +103,18 @@ impl Edge {
         let tag = incarnation_tag().map_err(|error| StartError::System { what: "random bytes", error })?;
         let (gate, header_timeout) = (Gate::new(config.limits.connections), config.timing.header_timeout);
         let (state, (http, handed)) = (NodeState::default(), mpsc::unbounded_channel());
-        let context = Arc::new(Context { config, tag, metrics, publish, inboxes, http, state });
+        let label = config.label.clone().unwrap_or_else(|| URL_SAFE_NO_PAD.encode(&tag.to_be_bytes()[1..]));
+        let context = Arc::new(Context { config, tag, label, metrics, publish, inboxes, http, state });
         drivers.run(&broker, &context.inboxes, &context.metrics.rare);
         let doors = vec![
-            Door { side: Side::Public, listener: public_listener, gate },
+            Door { side: Side::Public, listener: public_listener, gate: gate.clone() },
             Door { side: Side::Private, listener: private_listener, gate: Gate::new(PRIVATE_CONNECTIONS) },
         ];
         let hub = Hub::start(context.clone(), polls, feed, doors)
             .map_err(|error| StartError::System { what: "a thread", error })?;
         let hub = Arc::new(hub);
         let rare = context.metrics.rare.clone();
-        let router = handshake::router(Public { context: context.clone(), hub: hub.clone() });
+        let router = handshake::router(Public { context: context.clone(), hub: hub.clone(), gate });
         let public = Front { router, rare: rare.clone(), header_timeout };
         let router = private::router(Private { context: context.clone(), broker });
         tokio::spawn(serve(handed, public, Front { router, rare, header_timeout }));

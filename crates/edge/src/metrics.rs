@@ -11,7 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::connection::Kind;
+use crate::connection::{Kind, Via};
 
 /// Counters of a shard that only grow. Arrays follow after the last one: see [`Counters`].
 #[derive(Debug, Clone, Copy)]
@@ -38,13 +38,17 @@ pub(crate) enum Count {
     PausedReading,
     SubscriptionsRefused,
     ShardQueueFull,
+    Upgraded,
+    UpgradeFailed,
+    UpgradeTimedOut,
 }
 
-const COUNTS: usize = Count::ShardQueueFull as usize + 1;
-const KINDS: usize = Kind::ALL.len();
+const COUNTS: usize = Count::UpgradeTimedOut as usize + 1;
+/// Kinds of connections, each by each transport.
+const LINES: usize = Kind::ALL.len() * Via::ALL.len();
 const OPENED: usize = COUNTS;
-const CLOSED: usize = OPENED + KINDS;
-const REFUSED: usize = CLOSED + KINDS * Disconnect::ALL.len();
+const CLOSED: usize = OPENED + LINES;
+const REFUSED: usize = CLOSED + LINES * Disconnect::ALL.len();
 const MALFORMED: usize = REFUSED + RefusalCode::ALL.len();
 const ALL: usize = MALFORMED + Malformed::ALL.len();
 
@@ -93,12 +97,12 @@ impl Counters {
         self.levels[level as usize] = i64::try_from(to).unwrap_or(i64::MAX);
     }
 
-    pub(crate) fn opened(&mut self, kind: Kind) {
-        self.counts[OPENED + kind.index()] += 1;
+    pub(crate) fn opened(&mut self, kind: Kind, via: Via) {
+        self.counts[OPENED + line(kind, via)] += 1;
     }
 
-    pub(crate) fn closed(&mut self, kind: Kind, reason: Disconnect) {
-        self.counts[CLOSED + kind.index() * Disconnect::ALL.len() + reason as usize] += 1;
+    pub(crate) fn closed(&mut self, kind: Kind, via: Via, reason: Disconnect) {
+        self.counts[CLOSED + line(kind, via) * Disconnect::ALL.len() + reason as usize] += 1;
     }
 
     pub(crate) fn refused(&mut self, code: RefusalCode) {
@@ -120,6 +124,16 @@ impl Counters {
     }
 }
 
+/// Position among the [`LINES`].
+fn line(kind: Kind, via: Via) -> usize {
+    kind.index() * Via::ALL.len() + via.index()
+}
+
+/// Every kind and transport, in the order of [`line`].
+fn lines() -> impl Iterator<Item = (Kind, Via)> {
+    Kind::ALL.into_iter().flat_map(|kind| Via::ALL.map(|via| (kind, via)))
+}
+
 /// Counters that any thread may move; rare events only.
 #[derive(Debug, Clone)]
 pub(crate) struct Rare {
@@ -128,6 +142,8 @@ pub(crate) struct Rare {
     pub(crate) published: IntCounterVec,
     pub(crate) reconnects: IntCounterVec,
     pub(crate) redis_up: IntGaugeVec,
+    /// Bytes of bodies of long-polling that are being read.
+    pub(crate) post_bytes: IntGauge,
 }
 
 /// The node's metrics.
@@ -179,7 +195,8 @@ impl Metrics {
         let budget = make.gauge("outbox_budget_bytes", "What all outboxes together may hold in memory.")?;
         budget.set(i64::try_from(bounds.outbox_budget).unwrap_or(i64::MAX));
         let open = make.gauges("connections", "Connections open now.", &["protocol", "transport"])?;
-        let connections = Kind::ALL.map(|kind| open.with_label_values(&[kind.label(), "websocket"])).to_vec();
+        let connections =
+            lines().map(|(kind, via)| open.with_label_values(&[kind.label(), via.label()])).collect();
         let families = Families {
             counts: make.counts()?,
             levels: make.levels()?,
@@ -244,11 +261,18 @@ impl Metrics {
         for (at, gauge) in self.families.levels.iter().enumerate() {
             gauge.set(self.shards.iter().map(|shard| shard.levels[at].load(Ordering::Relaxed)).sum());
         }
-        for kind in Kind::ALL {
-            let row = CLOSED + kind.index() * Disconnect::ALL.len();
+        let upgraded = count(Count::Upgraded as usize);
+        for (kind, via) in lines() {
+            let at = line(kind, via);
+            let row = CLOSED + at * Disconnect::ALL.len();
             let closed: u64 = (row..row + Disconnect::ALL.len()).map(count).sum();
-            let open = count(OPENED + kind.index()).saturating_sub(closed);
-            self.families.connections[kind.index()].set(i64::try_from(open).unwrap_or(i64::MAX));
+            let (came, went) = match (kind, via) {
+                (Kind::SocketIo, Via::WebSocket) => (upgraded, 0),
+                (Kind::SocketIo, Via::Polling) => (0, upgraded),
+                _ => (0, 0),
+            };
+            let open = (count(OPENED + at) + came).saturating_sub(closed + went);
+            self.families.connections[at].set(i64::try_from(open).unwrap_or(i64::MAX));
         }
         let frames = fanfare_protocol::Frame::live_bytes();
         self.families.frame_bytes.set(i64::try_from(frames).unwrap_or(i64::MAX));
@@ -321,6 +345,8 @@ impl Maker {
         let relayed =
             self.counters("events_relayed_total", "Client events passed on to a room.", &["result"])?;
         let joins = self.counters("joins_total", "Joins of rooms.", &["result"])?;
+        let upgrades =
+            self.counters("upgrades_total", "Changes from long-polling to a WebSocket.", &["result"])?;
         let mut all = vec![
             received.with_label_values(&["room"]),
             received.with_label_values(&["namespace"]),
@@ -348,19 +374,22 @@ impl Maker {
             )?,
             self.counter("subscriptions_refused_total", "Channels that the broker refused.")?,
             self.counter("shard_queue_full_total", "Deliveries lost because a shard's queue was full.")?,
+            upgrades.with_label_values(&["ok"]),
+            upgrades.with_label_values(&["failed"]),
+            upgrades.with_label_values(&["timeout"]),
         ];
         let opened =
             self.counters("connections_opened_total", "Connections opened.", &["protocol", "transport"])?;
-        all.extend(Kind::ALL.map(|kind| opened.with_label_values(&[kind.label(), "websocket"])));
+        all.extend(lines().map(|(kind, via)| opened.with_label_values(&[kind.label(), via.label()])));
         let closed = self.counters(
             "connections_closed_total",
             "Connections closed.",
             &["protocol", "transport", "reason"],
         )?;
-        for kind in Kind::ALL {
+        for (kind, via) in lines() {
             all.extend(
                 Disconnect::ALL
-                    .map(|reason| closed.with_label_values(&[kind.label(), "websocket", reason.label()])),
+                    .map(|reason| closed.with_label_values(&[kind.label(), via.label(), reason.label()])),
             );
         }
         let refused =
@@ -383,7 +412,10 @@ impl Maker {
             self.gauge("memberships", "Room and connection pairs.")?,
             self.gauge("outbox_bytes", "Bytes that wait in outboxes, shared ones once per connection.")?,
             self.gauge("outbox_frames", "Frames that wait in outboxes.")?,
-            self.gauge("outbox_blocked_connections", "Connections whose socket takes no more now.")?,
+            self.gauge(
+                "outbox_blocked_connections",
+                "Connections that take nothing now: the socket is full, or no poll waits.",
+            )?,
             self.gauge("redis_subscriptions", "Rooms and sessions that this node asks the broker for.")?,
         ])
     }
@@ -403,6 +435,7 @@ impl Maker {
                 &["role"],
             )?,
             redis_up: self.gauges("redis_up", "1 while the link to the broker is up.", &["role"])?,
+            post_bytes: self.gauge("post_bytes", "Bytes of bodies of long-polling that are being read.")?,
         };
         for reason in REJECTIONS {
             rare.rejected.with_label_values(&[reason]);
@@ -424,10 +457,10 @@ impl Maker {
 }
 
 /// Values of the label `reason` of `fanfare_connections_rejected_total`.
-const REJECTIONS: [&str; 6] =
-    ["bad_request", "origin", "connections", "private_connections", "files", "draining"];
+const REJECTIONS: [&str; 7] =
+    ["bad_request", "unknown_session", "origin", "connections", "private_connections", "files", "draining"];
 /// Values of the label `limit` of `fanfare_limit_reached_total`; each is a setting's name, but for the private listener's fixed one.
-const LIMITS: [&str; 10] = [
+const LIMITS: [&str; 11] = [
     "connections",
     "private_connections",
     "max_payload",
@@ -437,5 +470,6 @@ const LIMITS: [&str; 10] = [
     "pending_commands",
     "publish_queue",
     "publish_body",
+    "post_budget",
     "namespaces_limit",
 ];

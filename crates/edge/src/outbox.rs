@@ -64,6 +64,17 @@ impl Outbox {
         }
     }
 
+    /// The first frame, where it has at most `most` bytes or `any` do. Not for an outbox of which bytes are out.
+    pub(crate) fn take(&mut self, most: usize, any: bool) -> Option<Frame> {
+        let head = self.head.take_if(|head| any || head.bytes().len() <= most)?;
+        self.head = self.tail.pop_front();
+        if self.head.is_none() {
+            self.tail = VecDeque::new();
+        }
+        self.bytes -= head.bytes().len();
+        Some(head)
+    }
+
     /// Drops what waits, but for a frame of which a byte is out: that one finishes or the socket closes.
     pub(crate) fn clear_whole_frames(&mut self) {
         self.tail = VecDeque::new();

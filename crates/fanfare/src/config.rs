@@ -82,11 +82,14 @@ fn blank() -> Settings {
         prefix: Prefix::default(),
         envelope: 0,
         node: None,
+        label: None,
         dev: false,
         origins: Origins::SameHostAnd(Vec::new()),
+        cors_credentials: false,
         namespaces: Namespaces::new([]).expect("no name is no wrong name"),
         socketio_path: String::new(),
         plain_path: String::new(),
+        client_dist: None,
         timing: Timing::default(),
         limits: Limits::default(),
         connections: None,
@@ -155,6 +158,10 @@ fn check(settings: &Settings, places: &Places<'_>) -> Result<(), ConfigError> {
             format!("{plain} lies within {socketio}, which is Socket.IO's; choose another, as /ws");
         return Err(places.error("plain_path", sentence));
     }
+    if settings.cors_credentials && (settings.dev || settings.origins == Origins::Any) {
+        let sentence = "cookies are for pages that are known; name them in the setting origins".to_owned();
+        return Err(places.error("cors_credentials", sentence));
+    }
     let Limits { outbox_soft: soft, outbox_hard: hard, outbox_budget: budget, .. } = settings.limits;
     if soft > hard {
         return Err(places.error("outbox_soft", above("outbox_hard", soft, hard)));
@@ -209,14 +216,18 @@ fn finish(settings: Settings, classes: Vec<RoomClass>) -> Result<Resolved, Confi
     });
     let edge = Config {
         node,
+        label: settings.label,
         listen: settings.listen,
         private: settings.private,
         namespaces: settings.namespaces,
         rules,
         app: None,
         origins: if settings.dev { Origins::Any } else { settings.origins },
+        cors_credentials: settings.cors_credentials,
         socketio_path: settings.socketio_path,
         plain_path: settings.plain_path,
+        client_dist: settings.client_dist,
+        echo: false,
         page: settings.dev.then_some(PAGE),
         timing: settings.timing,
         limits: settings.limits,
@@ -303,6 +314,10 @@ mod tests {
             &[("origins", "https://a.example/path")],
             &[("origins", "a.example")],
             &[("node", "two words")],
+            &[("label", "two.parts")],
+            &[("label", "seventeen-letters")],
+            &[("cors_credentials", "true"), ("origins", "*")],
+            &[("client_dist", "/no/such/folder")],
             &[("log_format", "xml")],
             &[("dev", "yes")],
         ] {

@@ -1,8 +1,10 @@
 //! Every setting, once. Flags, variables, keys of the file, `--help` and docs/settings.md come from here.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use fanfare_edge::engine_sid::is_label;
 use fanfare_edge::{Limits, Origins, Timing};
 use fanfare_protocol::{NameError, Namespaces};
 use fanfare_redis::{Address, Prefix};
@@ -16,11 +18,14 @@ pub(crate) struct Settings {
     pub(crate) prefix: Prefix,
     pub(crate) envelope: usize,
     pub(crate) node: Option<String>,
+    pub(crate) label: Option<String>,
     pub(crate) dev: bool,
     pub(crate) origins: Origins,
+    pub(crate) cors_credentials: bool,
     pub(crate) namespaces: Namespaces,
     pub(crate) socketio_path: String,
     pub(crate) plain_path: String,
+    pub(crate) client_dist: Option<PathBuf>,
     pub(crate) timing: Timing,
     /// `connections` is in [`Settings::connections`] until the limit of open files is known.
     pub(crate) limits: Limits,
@@ -141,6 +146,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "Path of plain WebSocket.",
     },
     Setting {
+        key: "client_dist",
+        group: WHERE,
+        kind: Kind::Text { form: "FOLDER", set: set_client_dist },
+        fallback: Fallback::Derived("none: these files are not served"),
+        help: "Folder `dist` of the npm package socket.io-client: its files are served below the path of Socket.IO, \
+               as /socket.io/socket.io.js.",
+    },
+    Setting {
         key: "dev",
         group: WHO,
         kind: Kind::Switch(|to, value| to.dev = value),
@@ -154,6 +167,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         kind: Kind::List { form: "ORIGIN,…", set: set_origins },
         fallback: Fallback::Derived("the host's own pages"),
         help: "Pages that may connect besides those of the same host, as https://app.example; * for all.",
+    },
+    Setting {
+        key: "cors_credentials",
+        group: WHO,
+        kind: Kind::Switch(|to, value| to.cors_credentials = value),
+        fallback: Fallback::Value("false"),
+        help: "Pages of the listed origins may use long-polling with cookies (`withCredentials`).",
     },
     Setting {
         key: "namespaces",
@@ -220,6 +240,26 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "How long the head of a request may take.",
     },
     Setting {
+        key: "body_timeout",
+        group: TIMING,
+        kind: Kind::Duration {
+            range: (Duration::from_millis(100), Duration::from_secs(300)),
+            set: |to, value| to.timing.body_timeout = value,
+        },
+        fallback: Fallback::Value("20s"),
+        help: "How long the body of a long-polling request may take.",
+    },
+    Setting {
+        key: "upgrade_timeout",
+        group: TIMING,
+        kind: Kind::Duration {
+            range: (Duration::from_millis(100), MINUTE),
+            set: |to, value| to.timing.upgrade_timeout = value,
+        },
+        fallback: Fallback::Value("10s"),
+        help: "How long the change from long-polling to a WebSocket may take; after it, polling goes on.",
+    },
+    Setting {
         key: "connections",
         group: BOUNDS,
         kind: Kind::Count { range: (1, 1 << 24), set: |to, value| to.connections = Some(value) },
@@ -271,6 +311,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "Body of a POST /v1/publish.",
     },
     Setting {
+        key: "post_budget",
+        group: BOUNDS,
+        kind: Kind::Size { range: (64 * KIB, 64 * GIB), set: |to, value| to.limits.post_budget = value },
+        fallback: Fallback::Value("64MiB"),
+        help: "What all long-polling bodies that are being read may hold; above it, they are refused with 503.",
+    },
+    Setting {
         key: "envelope",
         group: BOUNDS,
         kind: Kind::Size { range: (KIB, 512 * MIB), set: |to, value| to.envelope = value },
@@ -283,6 +330,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         kind: Kind::Text { form: "NAME", set: set_node },
         fallback: Fallback::Derived("host name and process id"),
         help: "Name of this node in logs and metrics.",
+    },
+    Setting {
+        key: "label",
+        group: RUNNING,
+        kind: Kind::Text { form: "TEXT", set: set_label },
+        fallback: Fallback::Derived("four random characters, others at every start"),
+        help: "Front of every Engine.IO session id, by which load balancers route. 1 to 16 letters, digits, _ and -; \
+               no two nodes may have the same.",
     },
     Setting {
         key: "shards",
@@ -330,6 +385,23 @@ fn set_node(to: &mut Settings, text: &str) -> Result<(), String> {
         ));
     }
     to.node = Some(text.to_owned());
+    Ok(())
+}
+
+fn set_label(to: &mut Settings, text: &str) -> Result<(), String> {
+    if !is_label(text) {
+        return Err(format!("`{text}` is no label; write 1 to 16 letters, digits, _ and -"));
+    }
+    to.label = Some(text.to_owned());
+    Ok(())
+}
+
+fn set_client_dist(to: &mut Settings, text: &str) -> Result<(), String> {
+    let folder = PathBuf::from(text);
+    if !folder.join("socket.io.js").is_file() {
+        return Err(format!("`{text}` has no file socket.io.js; name the folder dist of socket.io-client"));
+    }
+    to.client_dist = Some(folder);
     Ok(())
 }
 

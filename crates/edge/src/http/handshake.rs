@@ -12,19 +12,20 @@ use axum::response::{Html, IntoResponse, Response};
 use fanfare_protocol::{plain, socketio, websocket};
 use hyper::StatusCode;
 use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
-    UPGRADE,
+    CACHE_CONTROL, CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 
-use super::gate::Permit;
+use super::engine::{self, Route};
+use super::gate::Gate;
 use super::origin;
 use super::serve::{Peer, Place};
 use crate::app::handshake::Handshake;
-use crate::connection::Machine;
+use crate::connection::{Machine, Newcomer};
+use crate::echo::Echo;
 use crate::hub::{Context, Hub, Opening};
 
 /// The subprotocol of plain JSON frames.
@@ -37,6 +38,8 @@ pub(crate) const MAX_HEADERS: usize = 64;
 pub(crate) struct Public {
     pub(crate) context: Arc<Context>,
     pub(crate) hub: Arc<Hub>,
+    /// Where sessions by long-polling get their places.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// A request, whoever parsed it.
@@ -49,7 +52,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn of(request: &'a Request) -> Self {
+    pub(super) fn of(request: &'a Request) -> Self {
         let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         Self {
             method: request.method().as_str(),
@@ -75,12 +78,12 @@ impl<'a> Asked<'a> {
         self.values(name).flat_map(|value| value.split(',')).map(str::trim)
     }
 
-    fn has_item(&self, name: &str, item: &str) -> bool {
+    pub(super) fn has_item(&self, name: &str, item: &str) -> bool {
         self.items(name).any(|given| given.eq_ignore_ascii_case(item))
     }
 
     /// A key of the query; the first of a repeated one counts. Values that matter here have no escapes.
-    fn key(&self, key: &str) -> Option<&'a str> {
+    pub(super) fn key(&self, key: &str) -> Option<&'a str> {
         let mut pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         pairs.find(|pair| pair.0 == key).map(|pair| pair.1)
     }
@@ -90,6 +93,8 @@ impl<'a> Asked<'a> {
 #[derive(Debug)]
 pub(crate) struct Terms {
     pub(crate) machine: Machine,
+    /// See [`Newcomer`].
+    pub(crate) text_only: bool,
     /// Value of `Sec-WebSocket-Accept`.
     accept: String,
     protocol: Option<&'static str>,
@@ -120,6 +125,8 @@ pub(crate) enum Refused {
     Bundle,
     Draining,
     Origin,
+    /// Every place is taken.
+    Full,
     Engine(EngineError),
     Plain(&'static str),
 }
@@ -141,36 +148,37 @@ pub(crate) fn judge(context: &Context, asked: &Asked<'_>) -> Result<Terms, Refus
     if !origin::allowed(&config.origins, asked) {
         return Err(Refused::Origin);
     }
-    if socketio { socketio_terms(asked).map_err(Refused::Engine) } else { plain_terms(asked) }
+    if socketio {
+        socketio_terms(context, asked).map_err(Refused::Engine)
+    } else {
+        plain_terms(context, asked)
+    }
 }
 
-fn socketio_terms(asked: &Asked<'_>) -> Result<Terms, EngineError> {
-    if asked.key("EIO") != Some("4") {
-        return Err(EngineError::UnsupportedVersion);
-    }
-    // Long-polling is not offered: the client is told the same as for any transport it cannot have.
-    if asked.key("transport") != Some("websocket") {
-        return Err(EngineError::UnknownTransport);
-    }
-    if asked.key("sid").is_some() {
-        return Err(EngineError::UnknownSession);
-    }
-    if asked.method != "GET" {
-        return Err(EngineError::BadMethod);
-    }
-    let machine = Machine::SocketIo(socketio::Machine::default());
+fn socketio_terms(context: &Context, asked: &Asked<'_>) -> Result<Terms, EngineError> {
+    let Route::WebSocket = engine::route(context, asked)? else { return Err(EngineError::BadRequest) };
     let accept = upgrade_accept(asked).map_err(|_| EngineError::BadRequest)?;
-    Ok(Terms { machine, accept, protocol: None })
+    let machine = context.socketio_machine();
+    Ok(Terms { machine, text_only: text_only(asked), accept, protocol: None })
 }
 
-fn plain_terms(asked: &Asked<'_>) -> Result<Terms, Refused> {
+/// Whether the client wants base64 instead of binary frames; as in JavaScript, whatever is not empty is true.
+pub(super) fn text_only(asked: &Asked<'_>) -> bool {
+    asked.key("b64").is_some_and(|value| !value.is_empty())
+}
+
+fn plain_terms(context: &Context, asked: &Asked<'_>) -> Result<Terms, Refused> {
     let mut offered = asked.items("sec-websocket-protocol");
     let json_ping = offered.any(|offer| offer.starts_with("fanfare.v1"));
     let mut offered = asked.items("sec-websocket-protocol");
     let protocol = offered.any(|offer| offer == PLAIN_JSON).then_some(PLAIN_JSON);
-    let machine = Machine::Plain { machine: plain::Machine::default(), json_ping };
+    let machine = if context.config.echo {
+        Machine::Echo(Echo::Bare)
+    } else {
+        Machine::Plain { machine: plain::Machine::default(), json_ping }
+    };
     let accept = upgrade_accept(asked).map_err(Refused::Plain)?;
-    Ok(Terms { machine, accept, protocol })
+    Ok(Terms { machine, text_only: false, accept, protocol })
 }
 
 /// The conditions of RFC 6455 §4.2.1.
@@ -199,7 +207,7 @@ pub(crate) enum EngineError {
 }
 
 impl EngineError {
-    fn code_and_text(self) -> (u8, &'static str) {
+    pub(super) fn code_and_text(self) -> (u8, &'static str) {
         match self {
             Self::UnknownTransport => (0, "Transport unknown"),
             Self::UnknownSession => (1, "Session ID unknown"),
@@ -219,39 +227,74 @@ pub(crate) fn router(public: Public) -> Router {
     router.fallback(handshake).with_state(public)
 }
 
-/// A request that no shard answered: one that is refused, or an upgrade on a connection that was used before.
-async fn handshake(State(public): State<Public>, mut request: Request) -> Response {
-    let asked = Asked::of(&request);
-    let terms = match judge(&public.context, &asked) {
-        Ok(terms) => terms,
-        Err(refused) => return public.refuse(refused),
-    };
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    let handshake = Handshake::of(public.context.config.app.as_ref(), &asked, peer, SystemTime::now());
-    drop(asked);
-    let extensions = request.extensions_mut();
-    let (upgrade, place) = (extensions.remove::<OnUpgrade>(), extensions.remove::<Place>());
-    let (Some(upgrade), Some(permit)) = (upgrade, place.and_then(|place| place.take())) else {
-        return public.refuse(Refused::Plain("this request cannot be upgraded"));
-    };
-    let response = Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(UPGRADE, "websocket")
-        .header(CONNECTION, "Upgrade")
-        .header(SEC_WEBSOCKET_ACCEPT, &terms.accept);
-    let response = match terms.protocol {
-        Some(protocol) => response.header(SEC_WEBSOCKET_PROTOCOL, protocol),
-        None => response,
-    };
-    tokio::spawn(hand_over(public.hub, upgrade, terms.machine, handshake, permit));
-    let answer = response.body(Body::empty());
-    answer.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+/// A request that no shard answered: long-polling, one that is refused, or an upgrade on a connection that was
+/// used before.
+async fn handshake(State(public): State<Public>, request: Request) -> Response {
+    let path = request.uri().path();
+    if path.starts_with(&public.context.config.socketio_path) && !path.ends_with(".js") {
+        return engine::serve(&public, request).await;
+    }
+    public.upgrade(request)
+}
+
+impl Context {
+    /// The machine of a connection at the path of Socket.IO.
+    pub(super) fn socketio_machine(&self) -> Machine {
+        if self.config.echo {
+            Machine::Echo(Echo::Engine)
+        } else {
+            Machine::SocketIo(socketio::Machine::default())
+        }
+    }
 }
 
 impl Public {
-    fn refuse(&self, refused: Refused) -> Response {
+    pub(super) fn is_draining(&self) -> bool {
+        self.context.state.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_rejected(&self, reason: &str) {
+        self.context.metrics.rare.rejected.with_label_values(&[reason]).inc();
+    }
+
+    pub(super) fn count_refused(&self, error: EngineError) {
+        let unknown = matches!(error, EngineError::UnknownSession);
+        self.count_rejected(if unknown { "unknown_session" } else { "bad_request" });
+    }
+
+    /// Makes a WebSocket of a request's connection, and a session of that.
+    pub(super) fn upgrade(&self, mut request: Request) -> Response {
+        let asked = Asked::of(&request);
+        let Terms { machine, text_only, accept, protocol } = match judge(&self.context, &asked) {
+            Ok(terms) => terms,
+            Err(refused) => return self.refuse(refused),
+        };
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        let handshake = Handshake::of(self.context.config.app.as_ref(), &asked, peer, SystemTime::now());
+        drop(asked);
+        let extensions = request.extensions_mut();
+        let (upgrade, place) = (extensions.remove::<OnUpgrade>(), extensions.remove::<Place>());
+        let (Some(upgrade), Some(permit)) = (upgrade, place.and_then(|place| place.take())) else {
+            return self.refuse(Refused::Plain("this request cannot be upgraded"));
+        };
+        let response = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(UPGRADE, "websocket")
+            .header(CONNECTION, "Upgrade")
+            .header(SEC_WEBSOCKET_ACCEPT, &accept);
+        let response = match protocol {
+            Some(protocol) => response.header(SEC_WEBSOCKET_PROTOCOL, protocol),
+            None => response,
+        };
+        let newcomer = Newcomer { machine, handshake, text_only, permit };
+        tokio::spawn(hand_over(self.hub.clone(), upgrade, newcomer));
+        let answer = response.body(Body::empty());
+        answer.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    }
+
+    pub(super) fn refuse(&self, refused: Refused) -> Response {
         let config = &self.context.config;
-        let count = |reason| self.context.metrics.rare.rejected.with_label_values(&[reason]).inc();
+        let count = |reason| self.count_rejected(reason);
         match refused {
             Refused::NotFound => {
                 let (socketio, plain) = (&config.socketio_path, &config.plain_path);
@@ -273,11 +316,16 @@ impl Public {
                 let text = "pages of this origin may not connect; name it in the setting origins\n";
                 (StatusCode::FORBIDDEN, text).into_response()
             }
+            Refused::Full => {
+                count("connections");
+                self.context.metrics.rare.limit_reached.with_label_values(&["connections"]).inc();
+                let headers = [(RETRY_AFTER, "5"), (CACHE_CONTROL, "no-store")];
+                let text = "this node has no room for a connection\n";
+                (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response()
+            }
             Refused::Engine(error) => {
-                count("bad_request");
-                let (code, text) = error.code_and_text();
-                let body = format!("{{\"code\":{code},\"message\":\"{text}\"}}");
-                (StatusCode::BAD_REQUEST, [(CONTENT_TYPE, "application/json")], body).into_response()
+                self.count_refused(error);
+                engine::refusal(error)
             }
             Refused::Plain(reason) => {
                 count("bad_request");
@@ -288,13 +336,7 @@ impl Public {
 }
 
 /// Gives the socket to a shard once the 101 is written.
-async fn hand_over(
-    hub: Arc<Hub>,
-    on_upgrade: OnUpgrade,
-    machine: Machine,
-    handshake: Option<Box<Handshake>>,
-    permit: Permit,
-) {
+async fn hand_over(hub: Arc<Hub>, on_upgrade: OnUpgrade, newcomer: Newcomer) {
     let Ok(upgraded) = on_upgrade.await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         tracing::error!("an upgraded connection is not a plain socket");
@@ -304,9 +346,7 @@ async fn hand_over(
         Ok(socket) => hub.open(Opening {
             socket: mio::net::TcpStream::from_std(socket),
             early: parts.read_buf,
-            machine,
-            handshake,
-            permit,
+            newcomer,
         }),
         Err(error) => tracing::warn!(%error, "an upgraded socket could not be taken over"),
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -52,6 +53,10 @@ impl Place {
 /// The other end of the socket that a request came by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Marks a response that is not sent: its connection is cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CutConnection;
 
 /// A socket that a shard gives to the HTTP runtime, unread.
 #[derive(Debug)]
@@ -112,8 +117,14 @@ async fn serve_one(socket: TcpStream, front: Front, permit: Permit) {
         }
         let router = router.clone();
         async move {
-            let response: Result<_, Infallible> = router.oneshot(request).await;
-            response
+            let routed: Result<Response, Infallible> = router.oneshot(request).await;
+            let response = routed.unwrap_or_else(|never| match never {});
+            let cut = response.extensions().get::<CutConnection>().is_some();
+            if cut {
+                Err(io::Error::other("cut, as another request of its session contradicts it"))
+            } else {
+                Ok(response)
+            }
         }
     });
     let served = http1::Builder::new()

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::Context;
 use super::shard::Shard;
 use crate::app::handshake::Handshake;
-use crate::connection::Machine;
+use crate::connection::Newcomer;
 use crate::http::gate::Permit;
 use crate::http::handshake::{Asked, MAX_HEADERS, Terms, judge};
 use crate::http::serve::{Handed, MAX_HEAD};
@@ -44,9 +44,7 @@ pub(super) struct Arrival {
     pub(super) socket: TcpStream,
     /// The poll has it already.
     pub(super) watched: bool,
-    pub(super) machine: Machine,
-    pub(super) handshake: Option<Box<Handshake>>,
-    pub(super) permit: Permit,
+    pub(super) newcomer: Newcomer,
     /// The head of the answer; empty where it was written.
     pub(super) answer: Vec<u8>,
 }
@@ -131,8 +129,9 @@ impl Shard {
                 let mut answer = Vec::with_capacity(512);
                 terms.write_head(&mut answer);
                 self.context.state.open.fetch_add(1, Ordering::Relaxed);
-                let machine = terms.machine;
-                self.open(Arrival { socket, watched, machine, handshake, permit, answer }, &[]);
+                let Terms { machine, text_only, .. } = terms;
+                let newcomer = Newcomer { machine, handshake, text_only, permit };
+                self.open(Arrival { socket, watched, newcomer, answer }, &[]);
             }
             Heard::Other => {
                 self.forget_caller();

@@ -150,6 +150,7 @@ impl Shard {
             return;
         }
         let Some(frame) = frames.get(connection.machine.encoding(), mark.room) else { return };
+        let frame = connection.fit(frame.clone());
         let size = frame.bytes().len();
         // An empty outbox always takes one frame, whatever its size.
         let over = !connection.outbox.is_empty()
@@ -159,7 +160,7 @@ impl Shard {
             self.overfull.push((slot, connection.generation));
             return;
         }
-        connection.outbox.push(frame.clone());
+        connection.outbox.push(frame);
         self.counters.add(Count::Deliveries, 1);
         self.counters.level(Level::OutboxBytes, size as i64);
         self.counters.level(Level::OutboxFrames, 1);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fanfare_protocol::{Disconnect, Frame, websocket};
 
 use super::shard::Shard;
-use crate::connection::{Closing, Flow};
+use crate::connection::{Closing, Flow, Transport, Via};
 use crate::metrics::{Count, Level};
 use crate::outbox::{Flushed, Written};
 
@@ -164,9 +164,12 @@ impl Shard {
         if connection.flow.blocked.is_some() || connection.outbox.is_empty() {
             return;
         }
+        let Transport::WebSocket { socket, .. } = &mut connection.transport else {
+            return self.flush_polling(slot);
+        };
         let before = (connection.outbox.bytes(), connection.outbox.frames());
         let mut written = Written::default();
-        let result = connection.outbox.flush(&mut connection.socket, &mut self.scratch, &mut written);
+        let result = connection.outbox.flush(socket, &mut self.scratch, &mut written);
         let after = (connection.outbox.bytes(), connection.outbox.frames());
         self.counters.add(Count::Writes, written.writes);
         self.counters.add(Count::SentBytes, written.bytes);
@@ -176,17 +179,7 @@ impl Shard {
             Ok(Flushed::Empty) => self.flushed(slot),
             Ok(Flushed::More) if small => self.rings.push_small(slot, &mut connection.flow),
             Ok(Flushed::More) => self.rings.push_large(slot, &mut connection.flow),
-            Ok(Flushed::Blocked) => {
-                connection.flow.blocked = Some(self.now);
-                self.counters.level(Level::Blocked, 1);
-                if !connection.flow.swept {
-                    connection.flow.swept = true;
-                    if self.blocked.is_empty() {
-                        self.next_sweep = self.now + SWEEP;
-                    }
-                    self.blocked.push((slot, connection.generation));
-                }
-            }
+            Ok(Flushed::Blocked) => self.block(slot),
             Err(_) => self.remove(slot, Disconnect::WriteError),
         }
     }
@@ -200,13 +193,29 @@ impl Shard {
             self.remove(slot, reason);
         } else if !closing.shut {
             closing.shut = true;
-            if connection.socket.shutdown(std::net::Shutdown::Write).is_err() {
+            let Transport::WebSocket { socket, .. } = &connection.transport else { return };
+            if socket.shutdown(std::net::Shutdown::Write).is_err() {
                 self.remove(slot, reason);
             }
         }
     }
 
-    /// The kernel takes bytes again.
+    /// Nothing can be written for now.
+    pub(super) fn block(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.flow.blocked.replace(self.now).is_none() {
+            self.counters.level(Level::Blocked, 1);
+        }
+        if !connection.flow.swept {
+            connection.flow.swept = true;
+            if self.blocked.is_empty() {
+                self.next_sweep = self.now + SWEEP;
+            }
+            self.blocked.push((slot, connection.generation));
+        }
+    }
+
+    /// The kernel takes bytes again, or a GET waits for some.
     pub(super) fn unblock(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         if connection.flow.blocked.take().is_some() {
@@ -266,7 +275,9 @@ impl Shard {
 
     /// Closes a connection in order: what waits goes out first.
     pub(super) fn close(&mut self, slot: u32, reason: Disconnect) {
-        self.close_until(slot, reason, self.now + CLOSE_TIME);
+        let polling = self.connections.get(slot as usize).is_some_and(|c| c.transport.via() == Via::Polling);
+        let time = if polling { self.polling_close_time() } else { CLOSE_TIME };
+        self.close_until(slot, reason, self.now + time);
     }
 
     pub(super) fn close_until(&mut self, slot: u32, reason: Disconnect, until: Instant) {
@@ -278,6 +289,9 @@ impl Shard {
             self.context.metrics.rare.limit_reached.with_label_values(&["max_payload"]).inc();
         }
         let Some((code, text)) = reason.close_code() else { return self.remove(slot, reason) };
+        if connection.transport.via() == Via::Polling {
+            return self.close_polling(slot, reason, until);
+        }
         connection.flow.closing = Some(Closing { reason, until, answered: false, shut: false });
         self.leave_everything(slot);
         let mut wire = Vec::new();
@@ -322,17 +336,22 @@ impl Shard {
     /// Drops a connection now.
     pub(super) fn remove(&mut self, slot: u32, reason: Disconnect) {
         self.leave_everything(slot);
-        let Some(mut connection) = self.connections.try_remove(slot as usize) else { return };
-        // Closing the descriptor takes it out of the poll as well; an error here says that it is out.
-        if let Err(error) = self.poll.registry().deregister(&mut connection.socket) {
-            tracing::trace!(%error, "a socket was not watched any more");
-        }
+        let Some(connection) = self.connections.try_remove(slot as usize) else { return };
         if connection.flow.blocked.is_some() {
             self.counters.level(Level::Blocked, -1);
         }
         self.level_outbox(-(connection.outbox.bytes() as i64), -(connection.outbox.frames() as i64));
         let reason = connection.flow.closing.map_or(reason, |closing| closing.reason);
-        self.counters.closed(connection.machine.kind(), reason);
+        self.counters.closed(connection.machine.kind(), connection.transport.via(), reason);
+        match connection.transport {
+            // Closing the descriptor takes it out of the poll as well; an error here says that it is out.
+            Transport::WebSocket { mut socket, .. } => {
+                if let Err(error) = self.poll.registry().deregister(&mut socket) {
+                    tracing::trace!(%error, "a socket was not watched any more");
+                }
+            }
+            Transport::Polling(polling) => self.dissolve(*polling),
+        }
         self.count_closed();
         if self.connections.is_empty() {
             self.connections.shrink_to_fit();

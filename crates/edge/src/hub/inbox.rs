@@ -10,8 +10,8 @@ use fanfare_broker::PublishError;
 use fanfare_protocol::{Encoding, Frame, NamespaceId, Publication, ReplyTo};
 use mio::net::TcpStream;
 
-use crate::app::handshake::Handshake;
-use crate::connection::Machine;
+use super::polling::Ask;
+use crate::connection::Newcomer;
 use crate::http::gate::Permit;
 
 /// Something for a shard to do.
@@ -21,6 +21,8 @@ pub(crate) enum Post {
     Call(TcpStream, Permit),
     /// A connection that the HTTP runtime has upgraded.
     Open(Box<Opening>),
+    /// A request of long-polling.
+    Ask(Box<Ask>),
     /// A publication whose members may be on this shard.
     Deliver(Arc<Shared>),
     /// To shard 0: `shard` wants the room.
@@ -63,9 +65,7 @@ pub(crate) struct Opening {
     pub(crate) socket: TcpStream,
     /// Bytes that the client sent before the upgrade was through.
     pub(crate) early: Bytes,
-    pub(crate) machine: Machine,
-    pub(crate) handshake: Option<Box<Handshake>>,
-    pub(crate) permit: Permit,
+    pub(crate) newcomer: Newcomer,
 }
 
 /// Who waits for the answer to a publication.

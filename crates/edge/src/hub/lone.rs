@@ -13,7 +13,7 @@ use super::doors::Doors;
 use super::shard::Shard;
 use super::{Context, NodeState};
 use crate::config::Config;
-use crate::connection::Machine;
+use crate::connection::{Machine, Newcomer};
 use crate::http::gate::Gate;
 use crate::metrics::{Bounds, Metrics};
 use crate::publish::PublishQueue;
@@ -35,7 +35,16 @@ impl LoneShard {
         let (publish, _) = PublishQueue::new(1, config.limits.publish_queue);
         // Nobody is handed to the HTTP runtime here.
         let (state, (http, _)) = (NodeState::default(), mpsc::unbounded_channel());
-        let context = Arc::new(Context { config, tag: 1, metrics, publish, inboxes, http, state });
+        let context = Arc::new(Context {
+            config,
+            tag: 1,
+            label: "lone".to_owned(),
+            metrics,
+            publish,
+            inboxes,
+            http,
+            state,
+        });
         let poll = polls.pop().ok_or_else(|| io::Error::other("no event queue"))?;
         let shard = Shard::new(context, 0, poll, None, Doors::default());
         let mut lone = Self { shard, peers: Vec::new(), namespace: NamespaceId::MAIN };
@@ -54,8 +63,8 @@ impl LoneShard {
                 Machine::Plain { machine: plain::Machine::default(), json_ping: false }
             };
             let socket = mio::net::TcpStream::from_std(socket);
-            let arrival =
-                Arrival { socket, watched: false, machine, handshake: None, permit, answer: Vec::new() };
+            let newcomer = Newcomer { machine, handshake: None, text_only: false, permit };
+            let arrival = Arrival { socket, watched: false, newcomer, answer: Vec::new() };
             lone.shard.open(arrival, &[]);
             lone.peers.push(peer);
         }

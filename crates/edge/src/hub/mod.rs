@@ -11,6 +11,7 @@ mod joining;
 #[cfg(feature = "internals")]
 pub(crate) mod lone;
 pub(crate) mod members;
+mod polling;
 mod reading;
 mod relay;
 mod session;
@@ -27,12 +28,14 @@ use fanfare_broker::Feed;
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::Config;
+use crate::connection::Newcomer;
 use crate::http::serve::Handed;
 use crate::metrics::Metrics;
 use crate::publish::PublishQueue;
 
 pub(crate) use doors::{Door, Side};
 pub(crate) use inbox::{Inbox, Opening, Post, Ticket};
+pub(crate) use polling::{Answer, Answering, Ask, Polling};
 pub(crate) use shard::WAKE;
 
 /// What every shard and every request sees.
@@ -41,6 +44,8 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     /// Tag of this incarnation, 24 bits: the front of every sid.
     pub(crate) tag: u32,
+    /// The front of every Engine.IO session id.
+    pub(crate) label: String,
     pub(crate) metrics: Metrics,
     pub(crate) publish: PublishQueue,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
@@ -135,6 +140,13 @@ impl Hub {
     pub(crate) fn open(&self, opening: Opening) {
         self.context.state.open.fetch_add(1, Ordering::Relaxed);
         self.context.inboxes[self.context.place()].push(Post::Open(Box::new(opening)));
+    }
+
+    /// Has a shard open a session by long-polling.
+    pub(crate) fn open_polling(&self, newcomer: Newcomer, answer: Answering) {
+        self.context.state.open.fetch_add(1, Ordering::Relaxed);
+        let ask = Ask::Open { newcomer, answer };
+        self.context.inboxes[self.context.place()].push(Post::Ask(Box::new(ask)));
     }
 
     /// Closes every connection, the last by `until`.

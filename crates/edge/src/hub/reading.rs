@@ -6,7 +6,8 @@ use fanfare_protocol::websocket::{self, Incoming, Opcode};
 use fanfare_protocol::{Command, Disconnect, Frame, Payload, ReplyTo, plain};
 
 use super::shard::Shard;
-use crate::connection::{Connection, Machine};
+use crate::connection::{Connection, Machine, Transport};
+use crate::echo::Echo;
 use crate::metrics::{Count, Level};
 
 /// Reads of one socket before others have their turn.
@@ -26,7 +27,8 @@ impl Shard {
                 more = false;
                 break;
             }
-            match connection.socket.read(&mut buffer) {
+            let Transport::WebSocket { socket, .. } = &mut connection.transport else { break };
+            match socket.read(&mut buffer) {
                 Ok(0) => {
                     self.remove(slot, Disconnect::Client);
                     more = false;
@@ -84,7 +86,8 @@ impl Shard {
             return;
         }
         let config = &self.context.config;
-        let Connection { decoder, machine, .. } = connection;
+        let Connection { transport, machine, .. } = connection;
+        let Transport::WebSocket { decoder, .. } = transport else { return };
         let mut closed = None;
         let result = decoder.feed(bytes, config.limits.max_payload, &mut |incoming| match incoming {
             Incoming::Text(text) => {
@@ -100,7 +103,7 @@ impl Shard {
                 Ok(())
             }
             Incoming::Pong(_) => {
-                if matches!(machine, Machine::Plain { .. }) {
+                if matches!(machine, Machine::Plain { .. } | Machine::Echo(Echo::Bare)) {
                     commands.push(Command::Pong);
                 }
                 Ok(())
@@ -110,20 +113,24 @@ impl Shard {
                 Ok(())
             }
         });
+        self.carry_out(slot, commands, answers);
+        match (result, closed) {
+            (Err(reason), _) => self.close(slot, reason),
+            (Ok(()), Some(code)) => self.close_answered(slot, code),
+            (Ok(()), None) => {}
+        }
+    }
+
+    /// Does what was read, and keeps the room that `commands` had.
+    pub(super) fn carry_out(&mut self, slot: u32, mut commands: Vec<Command>, answers: Vec<Frame>) {
         for frame in answers {
             self.send(slot, frame);
         }
         for command in commands.drain(..) {
             self.command(slot, command);
         }
-        if commands.capacity() > KEPT_COMMANDS {
-            commands = Vec::new();
-        }
-        self.commands = commands;
-        match (result, closed) {
-            (Err(reason), _) => self.close(slot, reason),
-            (Ok(()), Some(code)) => self.close_answered(slot, code),
-            (Ok(()), None) => {}
+        if commands.capacity() <= KEPT_COMMANDS {
+            self.commands = commands;
         }
     }
 
@@ -133,7 +140,8 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let mut closed = false;
         // What it says against the protocol is no close: cut then, it might never read why.
-        let result = connection.decoder.feed(bytes, limit, &mut |incoming| {
+        let Transport::WebSocket { decoder, .. } = &mut connection.transport else { return };
+        let result = decoder.feed(bytes, limit, &mut |incoming| {
             closed |= matches!(incoming, Incoming::Close { .. });
             Ok(())
         });
@@ -163,6 +171,9 @@ impl Shard {
             // An edge that comes while it is paused is not lost: it reads on afterwards.
             connection.flow.unread = true;
         }
+        if !paused {
+            self.answer_post(slot);
+        }
     }
 
     pub(super) fn level_outbox(&mut self, bytes: i64, frames: i64) {
@@ -171,7 +182,7 @@ impl Shard {
     }
 }
 
-fn receive(
+pub(super) fn receive(
     machine: &mut Machine,
     config: &crate::Config,
     payload: Payload<'_>,
@@ -193,5 +204,6 @@ fn receive(
             }
             Ok(())
         }
+        Machine::Echo(echo) => echo.receive(payload, commands, answers),
     }
 }

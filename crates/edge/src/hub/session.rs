@@ -5,8 +5,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare_protocol::msgpack::EventView;
 use fanfare_protocol::{Closed, Command, Frame, NamespaceId, Refusal, RefusalCode, ReplyTo, Sid, plain};
 
@@ -15,27 +13,11 @@ use crate::connection::{Heartbeat, Machine, Pending, Session, Step};
 use crate::metrics::Count;
 use crate::rules::Action;
 
-/// Random bits from the system.
-pub(super) fn random() -> u64 {
-    let mut bytes = [0u8; 8];
-    fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
-}
-
-/// An Engine.IO session id: a secret of 128 random bits behind the owner's tag, by which load balancers
-/// can route.
-pub(super) fn engine_sid(tag: u32) -> String {
-    let mut bytes = [0u8; 16];
-    fill(&mut bytes);
-    let mut text = URL_SAFE_NO_PAD.encode(&tag.to_be_bytes()[1..]);
-    text.push('.');
-    URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
-    text
-}
-
-fn fill(bytes: &mut [u8]) {
-    // Without randomness every session id could be guessed: better no node than such a one.
-    getrandom::fill(bytes).unwrap_or_else(|error| panic!("the system gives no random bytes: {error}"));
+/// Random bits from the system. Without them every session id could be guessed: better no node than such a one.
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0u8; N];
+    getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("the system gives no random bytes: {error}"));
+    bytes
 }
 
 impl Shard {
@@ -102,7 +84,8 @@ impl Shard {
 
     fn prepare_connect(&mut self, slot: u32, namespace: NamespaceId) -> Step {
         let until = self.now + self.context.config.timing.join_timeout;
-        let mut session = Session { namespace, random: random(), connected: false, active: false };
+        let mut session =
+            Session { namespace, random: u64::from_ne_bytes(random()), connected: false, active: false };
         let sid: Arc<str> = self.sid(slot, &session).to_string().into();
         session.active = self.want(namespace, &sid);
         if let Some(connection) = self.connections.get_mut(slot as usize) {

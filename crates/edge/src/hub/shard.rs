@@ -21,7 +21,9 @@ use super::members::Members;
 use super::timers::{Leaving, Pings};
 use super::wheel::{Entry, Wheel};
 use super::{Context, Inbox};
-use crate::connection::{Connection, Flow, Heartbeat, Kind, Session};
+use crate::connection::{Connection, Flow, Heartbeat, Machine, Newcomer, Session, Transport};
+use crate::echo::Echo;
+use crate::engine_sid::{Secret, Spot};
 use crate::metrics::{Counters, Level};
 
 /// Token of the inbox's waker.
@@ -71,6 +73,8 @@ pub(super) struct Shard {
     pub(super) next_sweep: Instant,
     /// Connections that passed the hard bound of their outbox.
     pub(super) overfull: Vec<(u32, u32)>,
+    /// Sessions that their clients have closed a moment ago.
+    pub(super) left: VecDeque<(Instant, Secret)>,
     pub(super) leaving: Option<Leaving>,
     /// The node leaves service, and is gone by then.
     pub(super) gone_by: Option<Instant>,
@@ -125,6 +129,7 @@ impl Shard {
             blocked: Vec::new(),
             next_sweep: now,
             overfull: Vec::new(),
+            left: VecDeque::new(),
             leaving: None,
             gone_by: None,
             pings: Pings::new(),
@@ -241,12 +246,11 @@ impl Shard {
                 }
                 Post::Call(socket, permit) => self.call(socket, permit),
                 Post::Open(opening) => {
-                    let Opening { socket, early, machine, handshake, permit } = *opening;
-                    self.open(
-                        Arrival { socket, watched: false, machine, handshake, permit, answer: Vec::new() },
-                        &early,
-                    );
+                    let Opening { socket, early, newcomer } = *opening;
+                    let answer = Vec::new();
+                    self.open(Arrival { socket, watched: false, newcomer, answer }, &early);
                 }
+                Post::Ask(ask) => self.ask(*ask),
                 Post::Deliver(shared) => {
                     self.deliver_shared(&shared);
                     self.rings.took(shared.since, 1, shared.publication.data.len());
@@ -269,11 +273,8 @@ impl Shard {
 
     /// Takes a connection whose handshake is through but for `answer`, which goes out with the first frame.
     pub(super) fn open(&mut self, arrival: Arrival, early: &[u8]) {
-        let Arrival { mut socket, watched, machine, handshake, permit, answer } = arrival;
-        let kind = machine.kind();
-        self.counters.opened(kind);
-        let entry = self.connections.vacant_entry();
-        let token = Token(entry.key());
+        let Arrival { mut socket, watched, newcomer, mut answer } = arrival;
+        let token = Token(self.connections.vacant_key());
         let readiness = Readiness::READABLE | Readiness::WRITABLE;
         let registry = self.poll.registry();
         let registered = if watched {
@@ -283,36 +284,19 @@ impl Shard {
         };
         if let Err(error) = registered {
             tracing::warn!(%error, "a socket could not be watched");
-            self.counters.closed(kind, Disconnect::WriteError);
             self.count_closed();
             return;
         }
-        self.generation = self.generation.wrapping_add(1);
-        let timing = &self.context.config.timing;
-        entry.insert(Connection {
-            socket,
-            generation: self.generation,
-            machine,
-            decoder: Default::default(),
-            outbox: Default::default(),
-            sessions: Default::default(),
-            rooms: Default::default(),
-            pending: None,
-            flow: Flow::default(),
-            heartbeat: Heartbeat::PingAt(self.now + timing.ping_interval),
-            connect_by: (kind == Kind::SocketIo).then(|| self.now + timing.connect_timeout),
-            timer: None,
-            handshake,
-            stamp: 0,
-            _permit: permit,
-        });
-        let slot = token.0 as u32;
-        let mut first = self.first_frame(kind);
-        if !answer.is_empty() {
-            first = Frame::from_wire([answer.as_slice(), first.bytes()].concat());
+        let plain = matches!(newcomer.machine, Machine::Plain { .. });
+        let transport = Transport::WebSocket { socket, decoder: Default::default() };
+        let slot = self.admit(transport, newcomer);
+        if let Some(first) = self.first_frame(slot) {
+            answer.extend_from_slice(first.bytes());
         }
-        self.send(slot, first);
-        if kind == Kind::PlainJson {
+        if !answer.is_empty() {
+            self.send(slot, Frame::from_wire(answer));
+        }
+        if plain {
             self.enter(slot, NamespaceId::MAIN);
         }
         self.schedule(slot);
@@ -326,28 +310,61 @@ impl Shard {
         }
     }
 
-    /// What a client hears first: Engine.IO's open packet, or the plain greeting.
-    fn first_frame(&self, kind: Kind) -> Frame {
-        let config = &self.context.config;
-        match kind {
-            Kind::SocketIo => {
-                let sid = super::session::engine_sid(self.context.tag);
+    /// Makes a connection, in the slot that is vacant next.
+    pub(super) fn admit(&mut self, transport: Transport, newcomer: Newcomer) -> u32 {
+        let Newcomer { machine, handshake, text_only, permit } = newcomer;
+        self.counters.opened(machine.kind(), transport.via());
+        self.generation = self.generation.wrapping_add(1);
+        let timing = &self.context.config.timing;
+        let connect_by = matches!(machine, Machine::SocketIo(_)).then(|| self.now + timing.connect_timeout);
+        let slot = self.connections.insert(Connection {
+            transport,
+            generation: self.generation,
+            machine,
+            secret: Secret(super::session::random()),
+            text_only,
+            outbox: Default::default(),
+            sessions: Default::default(),
+            rooms: Default::default(),
+            pending: None,
+            flow: Flow::default(),
+            heartbeat: Heartbeat::PingAt(self.now + timing.ping_interval),
+            connect_by,
+            timer: None,
+            handshake,
+            stamp: 0,
+            _permit: permit,
+        });
+        slot as u32
+    }
+
+    /// The Engine.IO session id of a connection.
+    pub(super) fn engine_sid(&self, slot: u32) -> String {
+        let secret = self.connections[slot as usize].secret;
+        Spot { shard: self.index as u8, slot, secret }.sid(&self.context.label)
+    }
+
+    /// What a client hears first on a WebSocket: Engine.IO's open packet, or the plain greeting.
+    fn first_frame(&self, slot: u32) -> Option<Frame> {
+        match &self.connections.get(slot as usize)?.machine {
+            Machine::SocketIo(_) | Machine::Echo(Echo::Engine) => {
                 let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-                let timing = &config.timing;
-                socketio::open_frame(
-                    &sid,
-                    millis(timing.ping_interval),
-                    millis(timing.ping_timeout),
+                let config = &self.context.config;
+                Some(socketio::open_frame(
+                    &self.engine_sid(slot),
+                    millis(config.timing.ping_interval),
+                    millis(config.timing.ping_timeout),
                     config.limits.max_payload,
-                )
+                ))
             }
-            Kind::PlainJson => plain::connection_success("connected"),
+            Machine::Plain { .. } => Some(plain::connection_success("connected")),
+            Machine::Echo(Echo::Bare) => None,
         }
     }
 
     /// Plain connections are in the main namespace from the start, and have no channel of their own.
     fn enter(&mut self, slot: u32, namespace: NamespaceId) {
-        let random = super::session::random();
+        let random = u64::from_ne_bytes(super::session::random());
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.sessions.push(Session { namespace, random, connected: true, active: false });
         let everyone = self.members.everyone(namespace);
@@ -357,6 +374,7 @@ impl Shard {
     /// Appends a frame to a connection's outbox; it is written at the end of the turn.
     pub(super) fn send(&mut self, slot: u32, frame: Frame) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let frame = connection.fit(frame);
         self.counters.level(Level::OutboxBytes, frame.bytes().len() as i64);
         self.counters.level(Level::OutboxFrames, 1);
         connection.outbox.push(frame);

@@ -1,16 +1,19 @@
 //! What happens because time passed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fanfare_protocol::websocket::{self, Opcode};
 use fanfare_protocol::{Disconnect, Frame, plain, socketio};
 
 use super::shard::Shard;
 use crate::connection::{Connection, Heartbeat, Machine};
+use crate::echo::Echo;
 use crate::metrics::Level;
 
 /// Connections closed at once by a leaving node; more are spread over the window.
 const DRAIN_AT_ONCE: usize = 20;
+/// What the wheel and the poll may be late by, for short heartbeats.
+const LATE: Duration = Duration::from_millis(10);
 
 /// Connections that a leaving shard still has to close.
 #[derive(Debug)]
@@ -72,10 +75,14 @@ impl Shard {
         match connection.heartbeat {
             Heartbeat::PongBy(by) if by <= now => return self.close(slot, Disconnect::PingTimeout),
             Heartbeat::PingAt(at) if at <= now => {
-                connection.heartbeat = Heartbeat::PongBy(now + timeout);
+                // A ping that is a tick late does not give more time; one that is later than that does.
+                let sent = at.max(now.checked_sub(LATE).unwrap_or(at));
+                connection.heartbeat = Heartbeat::PongBy(sent + timeout);
                 let ping = match &connection.machine {
-                    Machine::SocketIo(_) => self.pings.socketio.clone(),
-                    Machine::Plain { json_ping: false, .. } => self.pings.websocket.clone(),
+                    Machine::SocketIo(_) | Machine::Echo(Echo::Engine) => self.pings.socketio.clone(),
+                    Machine::Plain { json_ping: false, .. } | Machine::Echo(Echo::Bare) => {
+                        self.pings.websocket.clone()
+                    }
                     Machine::Plain { json_ping: true, .. } => self.pings.json.clone(),
                 };
                 self.send(slot, ping);

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use fanfare_broker::Broker;
 use fanfare_broker::memory::{self, MemoryBroker};
 use fanfare_edge::rules::Rules;
-use fanfare_edge::{Config, Edge, Limits, Origins, Timing};
-use fanfare_protocol::Namespaces;
+use fanfare_edge::{Config, Edge, Origins, Timing};
 use fanfare_protocol::publication::from_json;
 use tokio::runtime::Runtime;
 use tungstenite::{Message, WebSocket};
@@ -27,19 +26,11 @@ pub(crate) struct Node {
 /// What a test may choose.
 pub(crate) fn config() -> Config {
     Config {
-        node: "test".to_owned(),
-        listen: ([127, 0, 0, 1], 0).into(),
-        private: ([127, 0, 0, 1], 0).into(),
-        namespaces: Namespaces::new([]).unwrap(),
         rules: Rules::open(),
-        app: None,
         origins: Origins::Any,
-        socketio_path: "/socket.io/".to_owned(),
-        plain_path: "/ws".to_owned(),
-        page: None,
         timing: Timing { linger: Duration::from_millis(20), ..Timing::default() },
-        limits: Limits::default(),
         shards: Some(3),
+        ..Config::default()
     }
 }
 

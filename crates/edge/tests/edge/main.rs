@@ -3,6 +3,8 @@
 mod doors;
 mod fanout;
 mod harness;
+mod http;
+mod polling;
 
 use std::time::{Duration, Instant};
 
