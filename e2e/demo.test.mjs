@@ -1,23 +1,12 @@
 // The demo page in a real browser: two tabs join a room, type, send and see each other.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import test from 'node:test';
-import { chromium } from 'playwright-core';
 import { io } from 'socket.io-client';
-import { file, startEdge, until } from './harness.mjs';
-
-const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+import { file, startBrowser, startEdge, until } from './harness.mjs';
 
 const edge = await startEdge(file, { dev: true });
-const profile = await mkdtemp(path.join(tmpdir(), 'fanfare-browser-'));
-file.after(() => rm(profile, { recursive: true, force: true }));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: ARGS, viewport: { width: 800, height: 900 },
-});
-file.after(() => browser.close());
+const browser = await startBrowser(file, { viewport: { width: 800, height: 900 } });
 
 // A tab whose person has joined `room`.
 async function tab(name, room) {
