@@ -119,6 +119,10 @@ pub struct Timing {
 pub struct Limits {
     /// Open client connections.
     pub connections: usize,
+    /// Requests for sessions of other nodes that are under way.
+    pub forwards: usize,
+    /// WebSockets of other nodes' sessions that pass through this node; each is one open file besides the client's.
+    pub tunnels: usize,
     /// One message from a client, all its fragments together. Socket.IO's `maxPayload`.
     pub max_payload: usize,
     /// Rooms per connection.
@@ -188,6 +192,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            forwards: 16_384,
+            tunnels: 1_024,
             max_payload: 1_000_000,
             rooms_per_connection: 16_384,
             outbox_soft: 1 << 20,

@@ -8,6 +8,7 @@
 //! It knows nothing about Redis, files, the environment, or which broker it was given.
 
 mod app;
+pub mod cluster;
 pub mod config;
 mod connection;
 mod echo;
@@ -27,14 +28,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare_broker::{Broker, Feed};
 use mio::net::TcpListener;
 use tokio::sync::mpsc;
 
+pub use cluster::Directory;
 pub use config::{AppEndpoint, AppFormat, Config, Limits, Origins, Timing};
 
+use crate::cluster::{Forwarding, Owning};
 use crate::http::gate::Gate;
 use crate::http::handshake::{self, Public};
 use crate::http::private::{self, Private};
@@ -78,11 +82,13 @@ pub enum StartError {
 }
 
 impl Edge {
-    /// Opens both listeners and starts serving. Called on a tokio runtime; shards get threads of their own.
+    /// Opens both listeners and starts serving. With a directory, the node is one of several. Called on a tokio
+    /// runtime; shards get threads of their own.
     pub async fn start(
         config: Config,
         broker: Arc<dyn Broker>,
         feed: Box<dyn Feed>,
+        directory: Option<Arc<dyn Directory>>,
     ) -> Result<Self, StartError> {
         let public_listener = listen("listen", config.listen)?;
         let private_listener = listen("private", config.private)?;
@@ -102,8 +108,8 @@ impl Edge {
         let (publish, drivers) = PublishQueue::new(shards, config.limits.publish_queue);
         let tag = incarnation_tag().map_err(|error| StartError::System { what: "random bytes", error })?;
         let (gate, header_timeout) = (Gate::new(config.limits.connections), config.timing.header_timeout);
-        let (state, (http, handed)) = (NodeState::default(), mpsc::unbounded_channel());
         let label = config.label.clone().unwrap_or_else(|| URL_SAFE_NO_PAD.encode(&tag.to_be_bytes()[1..]));
+        let (state, (http, handed)) = (NodeState::default(), mpsc::unbounded_channel());
         let context = Arc::new(Context { config, tag, label, metrics, publish, inboxes, http, state });
         drivers.run(&broker, &context.inboxes, &context.metrics.rare);
         let doors = vec![
@@ -114,11 +120,27 @@ impl Edge {
             .map_err(|error| StartError::System { what: "a thread", error })?;
         let hub = Arc::new(hub);
         let rare = context.metrics.rare.clone();
-        let router = handshake::router(Public { context: context.clone(), hub: hub.clone(), gate });
-        let public = Front { router, rare: rare.clone(), header_timeout };
-        let router = private::router(Private { context: context.clone(), broker });
-        tokio::spawn(serve(handed, public, Front { router, rare, header_timeout }));
+        let own = Private { context: context.clone(), broker, directory: directory.clone() };
+        let routes = Routes {
+            public: handshake::router(Public {
+                context: context.clone(),
+                hub: hub.clone(),
+                gate: gate.clone(),
+            }),
+            private: private::router(own),
+        };
+        let routes = match directory {
+            Some(directory) => routes.joined(&context, &directory, gate),
+            None => routes,
+        };
+        let front = |router| Front { router, rare: rare.clone(), header_timeout };
+        tokio::spawn(serve(handed, front(routes.public), front(routes.private)));
         Ok(Self { context, hub, listen: public_address, private: private_address })
+    }
+
+    /// What this node's session ids begin with.
+    pub fn label(&self) -> &str {
+        &self.context.label
     }
 
     /// Where clients connect.
@@ -149,6 +171,35 @@ impl Edge {
     /// Resolves when a shard has panicked: the process has to end with a non-zero status.
     pub async fn failed(&self) {
         self.context.state.failed.notified().await;
+    }
+}
+
+/// What the two listeners serve.
+struct Routes {
+    public: Router,
+    private: Router,
+}
+
+impl Routes {
+    /// The same for one of several nodes: clients of others' sessions are passed on, those of own ones come from
+    /// other nodes, too.
+    fn joined(self, context: &Context, directory: &Arc<dyn Directory>, connections: Arc<Gate>) -> Self {
+        let (label, config, metrics) = (&context.label, &context.config, &context.metrics);
+        let owning = Owning {
+            label: label.as_str().into(),
+            directory: directory.clone(),
+            public: self.public.clone(),
+            connections,
+            forwards: config.limits.forwards,
+            meters: metrics.cluster.clone(),
+        };
+        let node = cluster::Node { label, path: &config.socketio_path, limits: &config.limits };
+        let (meters, rare) = (metrics.cluster.clone(), metrics.rare.clone());
+        let forwarding = Forwarding::new(&node, directory.clone(), meters, rare);
+        Self {
+            public: cluster::layer(self.public, Arc::new(forwarding)),
+            private: self.private.merge(cluster::owner::router(owning)),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::cluster;
 use crate::connection::{Kind, Via};
 
 /// Counters of a shard that only grow. Arrays follow after the last one: see [`Counters`].
@@ -156,6 +157,7 @@ pub(crate) struct Metrics {
     pub(crate) fanout: Histogram,
     pub(crate) lag: Histogram,
     pub(crate) resubscribe: Histogram,
+    pub(crate) cluster: cluster::Meters,
     /// Held by a scrape: two at a time would count what is new twice.
     scrape: Arc<Mutex<()>>,
 }
@@ -221,6 +223,7 @@ impl Metrics {
             "Link to Redis lost to all rooms subscribed again.",
             &LATENCY_BUCKETS,
         )?;
+        let cluster = cluster::Meters::new(&make)?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         let registry = make.registry;
         registry.register(Box::new(process))?;
@@ -240,6 +243,7 @@ impl Metrics {
             fanout,
             lag,
             resubscribe,
+            cluster,
             scrape: Arc::default(),
         })
     }
@@ -289,12 +293,13 @@ fn prefixed(name: &str) -> String {
     format!("fanfare_{name}")
 }
 
-struct Maker {
+/// Registers what the node measures, under names of its own.
+pub(crate) struct Maker {
     registry: Registry,
 }
 
 impl Maker {
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    pub(crate) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         let gauge = IntGauge::new(prefixed(name), help)?;
         self.registry.register(Box::new(gauge.clone()))?;
         Ok(gauge)
@@ -312,13 +317,23 @@ impl Maker {
         Ok(counter)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    pub(crate) fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
         let counters = IntCounterVec::new(Opts::new(prefixed(name), help), labels)?;
         self.registry.register(Box::new(counters.clone()))?;
         Ok(counters)
     }
 
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+    pub(crate) fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<Histogram, prometheus::Error> {
         let histogram =
             Histogram::with_opts(HistogramOpts::new(prefixed(name), help).buckets(buckets.to_vec()))?;
         self.registry.register(Box::new(histogram.clone()))?;
@@ -460,9 +475,11 @@ impl Maker {
 const REJECTIONS: [&str; 7] =
     ["bad_request", "unknown_session", "origin", "connections", "private_connections", "files", "draining"];
 /// Values of the label `limit` of `fanfare_limit_reached_total`; each is a setting's name, but for the private listener's fixed one.
-const LIMITS: [&str; 11] = [
+const LIMITS: [&str; 13] = [
     "connections",
     "private_connections",
+    "forwards",
+    "tunnels",
     "max_payload",
     "rooms_per_connection",
     "outbox_hard",

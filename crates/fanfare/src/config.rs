@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use fanfare_broker::redis::RedisOptions;
+use fanfare_edge::cluster::Secret;
 use fanfare_edge::rules::{RoomClass, Rules};
 use fanfare_edge::{Config, Limits, Origins, Timing};
 use fanfare_protocol::Namespaces;
@@ -20,12 +21,17 @@ const PAGE: &str = include_str!("demo.html");
 
 /// Connections allowed where nobody says how many and the limit of open files does not bind.
 const MOST_CONNECTIONS: u64 = 1_000_000;
+/// Tunnels allowed where nobody says how many and the limit of open files does not bind.
+const MOST_TUNNELS: u64 = 4_096;
 
 /// What the process runs with.
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) edge: Config,
     pub(crate) redis: Option<RedisOptions>,
+    /// Where other nodes reach this one, where somebody said so.
+    pub(crate) advertise: Option<String>,
+    pub(crate) cluster_secret: Option<Secret>,
     pub(crate) dev: bool,
     pub(crate) log_format: Option<LogFormat>,
     /// Names of the room classes.
@@ -60,7 +66,8 @@ pub(crate) fn resolve(
     }
     let places = Places(&given);
     check(&settings, &places)?;
-    settings.limits.connections = connections(&settings, open_files, &places)?;
+    let files = files(&settings, open_files, &places)?;
+    (settings.limits.connections, settings.limits.tunnels) = (files.connections, files.tunnels);
     finish(settings, file.classes)
 }
 
@@ -81,6 +88,8 @@ fn blank() -> Settings {
         redis: None,
         prefix: Prefix::default(),
         envelope: 0,
+        advertise: None,
+        cluster_secret: None,
         node: None,
         label: None,
         dev: false,
@@ -93,6 +102,7 @@ fn blank() -> Settings {
         timing: Timing::default(),
         limits: Limits::default(),
         connections: None,
+        tunnels: None,
         shards: None,
         log_format: None,
     }
@@ -177,28 +187,41 @@ fn above(other: &str, value: usize, bound: usize) -> String {
     format!("{value} is more than {other}, which is {bound}; lower this or raise {other}")
 }
 
-/// How many connections the node takes; each is one open file.
-fn connections(settings: &Settings, open_files: u64, places: &Places<'_>) -> Result<usize, ConfigError> {
+/// What open files are for.
+struct Files {
+    connections: usize,
+    tunnels: usize,
+}
+
+/// How many connections and tunnels the node takes; each connection is an open file, and each tunnel one more.
+fn files(settings: &Settings, open_files: u64, places: &Places<'_>) -> Result<Files, ConfigError> {
     let most = open_files.saturating_sub(host::reserve(open_files));
-    let Some(wanted) = settings.connections else {
-        if most == 0 {
-            let least = 2 * host::LEAST_RESERVE;
-            let sentence = format!(
-                "the process may open only {open_files} files; allow at least {least}, as with ulimit -n 65536"
-            );
-            return Err(places.error("connections", sentence));
-        }
-        return Ok(usize::try_from(most.min(MOST_CONNECTIONS)).unwrap_or(usize::MAX));
-    };
-    if wanted as u64 > most {
+    if most == 0 {
+        let least = 2 * host::LEAST_RESERVE;
         let sentence = format!(
-            "{wanted} connections need {} open files, and the process may open {open_files}; write {most} or less, \
-             or raise the hard limit, as with ulimit -Hn",
-            wanted as u64 + host::reserve(open_files)
+            "the process may open only {open_files} files; allow at least {least}, as with ulimit -n 65536"
         );
         return Err(places.error("connections", sentence));
     }
-    Ok(wanted)
+    let count = |files: u64| usize::try_from(files).unwrap_or(usize::MAX);
+    let wanted = settings.connections;
+    let usual = if settings.redis.is_some() { (most / 8).min(MOST_TUNNELS) } else { 0 };
+    let tunnels = settings
+        .tunnels
+        .unwrap_or_else(|| count(usual.min(most.saturating_sub(wanted.unwrap_or_default() as u64))));
+    let left = most.saturating_sub(tunnels as u64);
+    let connections = wanted.unwrap_or_else(|| count(left.clamp(1, MOST_CONNECTIONS)));
+    if connections as u64 > left {
+        let key = if wanted.is_some() { "connections" } else { "tunnels" };
+        let sentence = format!(
+            "{connections} connections and {tunnels} tunnels need {} open files, and the process may open \
+             {open_files}; write {} or less, or raise the hard limit, as with ulimit -Hn",
+            (connections + tunnels) as u64 + host::reserve(open_files),
+            if wanted.is_some() { left } else { most - 1 }
+        );
+        return Err(places.error(key, sentence));
+    }
+    Ok(Files { connections, tunnels })
 }
 
 fn finish(settings: Settings, classes: Vec<RoomClass>) -> Result<Resolved, ConfigError> {
@@ -233,7 +256,9 @@ fn finish(settings: Settings, classes: Vec<RoomClass>) -> Result<Resolved, Confi
         limits: settings.limits,
         shards: settings.shards,
     };
-    Ok(Resolved { edge, redis, dev: settings.dev, log_format: settings.log_format, classes: names })
+    let (advertise, cluster_secret) = (settings.advertise, settings.cluster_secret);
+    let (dev, log_format) = (settings.dev, settings.log_format);
+    Ok(Resolved { edge, redis, advertise, cluster_secret, dev, log_format, classes: names })
 }
 
 #[cfg(test)]
@@ -262,7 +287,7 @@ mod tests {
         assert_eq!(resolved.edge.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(resolved.edge.private.to_string(), "127.0.0.1:3001");
         assert_eq!(format!("{:?}", resolved.edge.timing), format!("{:?}", Timing::default()));
-        let limits = Limits { connections: 20_000 - 256, ..Limits::default() };
+        let limits = Limits { connections: 20_000 - 256, tunnels: 0, ..Limits::default() };
         assert_eq!(format!("{:?}", resolved.edge.limits), format!("{limits:?}"));
         let redis = flags(&[("redis", "redis://host")]).unwrap().redis.unwrap();
         assert_eq!(redis.max_envelope, fanfare_broker::envelope::MAX_ENVELOPE);
@@ -318,6 +343,10 @@ mod tests {
             &[("label", "seventeen-letters")],
             &[("cors_credentials", "true"), ("origins", "*")],
             &[("client_dist", "/no/such/folder")],
+            &[("advertise", "10.0.0.5")],
+            &[("advertise", ":3001")],
+            &[("advertise", "fe80::1:3001")],
+            &[("cluster_secret", "short")],
             &[("log_format", "xml")],
             &[("dev", "yes")],
         ] {
@@ -330,6 +359,16 @@ mod tests {
         assert_eq!(flags(&[("connections", "19744")]).unwrap().edge.limits.connections, 19_744);
         let error = flags(&[("connections", "19745")]).unwrap_err();
         assert!(error.contains("may open 20000; write 19744 or less"), "{error}");
+        let joined = |list: &[_]| flags(&[&[("redis", "redis://host")], list].concat());
+        let limits = joined(&[]).unwrap().edge.limits;
+        assert_eq!((limits.connections, limits.tunnels), (19_744 - 2_468, 2_468));
+        let limits = joined(&[("connections", "19000")]).unwrap().edge.limits;
+        assert_eq!((limits.connections, limits.tunnels), (19_000, 744));
+        let limits = joined(&[("tunnels", "0")]).unwrap().edge.limits;
+        assert_eq!((limits.connections, limits.tunnels), (19_744, 0));
+        let error = joined(&[("connections", "19000"), ("tunnels", "745")]).unwrap_err();
+        assert!(error.starts_with("--connections: 19000 connections and 745 tunnels"), "{error}");
+        assert!(joined(&[("tunnels", "19744")]).unwrap_err().starts_with("--tunnels: 1 connections"));
         let none = resolve(vec![], vec![], FromFile::default(), 32).unwrap_err().to_string();
         assert!(none.contains("only 32 files"), "{none}");
         let few = resolve(vec![], vec![], FromFile::default(), 300).unwrap();
@@ -339,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_of_redis_is_never_shown() {
+    fn secrets_are_never_shown() {
         for url in
             ["redis://user:sesame@", "http://user:sesame@host", "redis://user:sesame@host:99999", "sesame"]
         {
@@ -347,7 +386,8 @@ mod tests {
                 assert!(!error.contains("sesame"), "{error}");
             }
         }
-        let shown = format!("{:?}", flags(&[("redis", "redis://user:sesame@host:6379")]).unwrap());
+        let given = [("redis", "redis://user:sesame@host:6379"), ("cluster_secret", "open sesame, open")];
+        let shown = format!("{:?}", flags(&given).unwrap());
         assert!(!shown.contains("sesame"), "{shown}");
     }
 }

@@ -8,6 +8,7 @@ mod host;
 mod logs;
 mod memory;
 mod nearest;
+mod nodes;
 mod settings;
 mod sources;
 mod values;
@@ -20,11 +21,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
 use fanfare_broker::{Broker, Feed, redis};
-use fanfare_edge::Edge;
+use fanfare_edge::{Directory, Edge};
+use fanfare_redis::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Resolved;
 use crate::file::FromFile;
+use crate::nodes::RedisDirectory;
 use crate::settings::LogFormat;
 use crate::sources::ConfigError;
 
@@ -96,25 +99,45 @@ fn settle(matches: &ArgMatches) -> Result<(Resolved, LogFormat), ConfigError> {
 async fn run(resolved: Resolved, format: LogFormat) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
-    let (broker, feed): (Arc<dyn Broker>, Box<dyn Feed>) = match resolved.redis.clone() {
-        None => {
-            let (broker, feed) = fanfare_broker::memory::new();
-            (broker, Box::new(feed))
-        }
-        Some(options) => {
-            let (broker, feed) = redis::connect(options);
-            (broker, Box::new(feed))
-        }
-    };
-    let edge = Edge::start(resolved.edge.clone(), broker, feed).await?;
+    let (broker, feed, directory) = parts(&resolved);
+    let known = directory.clone().map(|directory| directory as Arc<dyn Directory>);
+    let edge = Edge::start(resolved.edge.clone(), broker, feed, known).await?;
     banner::show(&resolved, edge.listen(), edge.private(), format);
+    let announcement = directory.zip(resolved.redis.as_ref()).map(|(directory, redis)| {
+        let advertised = resolved.advertise.clone();
+        let advertised = advertised.unwrap_or_else(|| nodes::advertised(edge.private(), &redis.address));
+        directory.join(edge.label(), advertised)
+    });
     tokio::spawn(memory::give_back());
     tokio::select! {
         () = edge.failed() => return Err(anyhow!("a shard has panicked; see above")),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    leave(&edge, &mut interrupt).await
+    let code = leave(&edge, &mut interrupt).await?;
+    if let Some(announcement) = announcement {
+        announcement.withdraw().await;
+    }
+    Ok(code)
+}
+
+type Parts = (Arc<dyn Broker>, Box<dyn Feed>, Option<Arc<RedisDirectory>>);
+
+/// The implementations that the settings ask for.
+fn parts(resolved: &Resolved) -> Parts {
+    match resolved.redis.clone() {
+        None => {
+            let (broker, feed) = fanfare_broker::memory::new();
+            (broker, Box::new(feed), None)
+        }
+        Some(options) => {
+            let prefix = options.prefix.clone();
+            let (broker, feed) = redis::connect(options);
+            let registry = Registry::new(broker.commands().clone(), prefix);
+            let directory = RedisDirectory::new(registry, resolved.cluster_secret.clone());
+            (broker, Box::new(feed), Some(directory))
+        }
+    }
 }
 
 async fn leave(edge: &Edge, interrupt: &mut Signal) -> anyhow::Result<ExitCode> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fanfare_edge::cluster::Secret;
 use fanfare_edge::engine_sid::is_label;
 use fanfare_edge::{Limits, Origins, Timing};
 use fanfare_protocol::{NameError, Namespaces};
@@ -17,6 +18,9 @@ pub(crate) struct Settings {
     pub(crate) redis: Option<Address>,
     pub(crate) prefix: Prefix,
     pub(crate) envelope: usize,
+    /// As `host:port`.
+    pub(crate) advertise: Option<String>,
+    pub(crate) cluster_secret: Option<Secret>,
     pub(crate) node: Option<String>,
     pub(crate) label: Option<String>,
     pub(crate) dev: bool,
@@ -27,9 +31,10 @@ pub(crate) struct Settings {
     pub(crate) plain_path: String,
     pub(crate) client_dist: Option<PathBuf>,
     pub(crate) timing: Timing,
-    /// `connections` is in [`Settings::connections`] until the limit of open files is known.
+    /// `connections` and `tunnels` are in the fields of their names until the limit of open files is known.
     pub(crate) limits: Limits,
     pub(crate) connections: Option<usize>,
+    pub(crate) tunnels: Option<usize>,
     pub(crate) shards: Option<usize>,
     pub(crate) log_format: Option<LogFormat>,
 }
@@ -132,6 +137,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
                installations on one Redis need two prefixes.",
     },
     Setting {
+        key: "advertise",
+        group: WHERE,
+        kind: Kind::Text { form: "HOST:PORT", set: set_advertise },
+        fallback: Fallback::Derived(
+            "`private`; if that is every address, the one from which this machine reaches Redis",
+        ),
+        help: "Where the other nodes reach this node's private listener: they forward what is for sessions of this \
+               node.",
+    },
+    Setting {
         key: "socketio_path",
         group: WHERE,
         kind: Kind::Text { form: "PATH", set: set_socketio_path },
@@ -181,6 +196,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         kind: Kind::List { form: "NAME,…", set: set_namespaces },
         fallback: Fallback::Derived("/ alone"),
         help: "Socket.IO namespaces besides /, as /admin. Others are refused with \"Invalid namespace\".",
+    },
+    Setting {
+        key: "cluster_secret",
+        group: WHO,
+        kind: Kind::Text { form: "SECRET", set: set_cluster_secret },
+        fallback: Fallback::Derived("one that the first node leaves in Redis"),
+        help: "What nodes show each other before they forward, the same for all of them; 16 characters or more. \
+               Prefer FANFARE_CLUSTER_SECRET: flags can be read by everyone on the machine.",
     },
     Setting {
         key: "ping_interval",
@@ -267,6 +290,22 @@ pub(crate) static SETTINGS: &[Setting] = &[
             "what the limit of open files allows, less a quarter (32 to 256); at most 1000000",
         ),
         help: "Open client connections. At the bound new ones are refused and counted.",
+    },
+    Setting {
+        key: "forwards",
+        group: BOUNDS,
+        kind: Kind::Count { range: (1, 1 << 20), set: |to, value| to.limits.forwards = value },
+        fallback: Fallback::Value("16384"),
+        help: "Requests of long-polling for sessions of other nodes that may be under way, waiting ones too. At the \
+               bound they are answered with 503 and counted.",
+    },
+    Setting {
+        key: "tunnels",
+        group: BOUNDS,
+        kind: Kind::Count { range: (0, 1 << 20), set: |to, value| to.tunnels = Some(value) },
+        fallback: Fallback::Derived("an eighth of the open files, at most 4096; none without Redis"),
+        help: "WebSockets of other nodes' sessions that may pass through this node; each takes an open file of its \
+               own. At the bound upgrades are answered with 503 and counted.",
     },
     Setting {
         key: "max_payload",
@@ -385,6 +424,32 @@ fn set_node(to: &mut Settings, text: &str) -> Result<(), String> {
         ));
     }
     to.node = Some(text.to_owned());
+    Ok(())
+}
+
+fn set_advertise(to: &mut Settings, text: &str) -> Result<(), String> {
+    let parts = text.rsplit_once(':');
+    let fits = parts.is_some_and(|(host, port)| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        !bare.is_empty()
+            && (bare == host) != bare.contains(':')
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if !fits {
+        return Err(format!(
+            "`{text}` is not where a node can be reached; write host and port, as 10.0.0.5:3001"
+        ));
+    }
+    to.advertise = Some(text.to_owned());
+    Ok(())
+}
+
+/// The value is in no error: it is a secret.
+fn set_cluster_secret(to: &mut Settings, text: &str) -> Result<(), String> {
+    if text.len() < 16 {
+        return Err("a secret has 16 characters or more, as openssl rand -hex 32 makes them".to_owned());
+    }
+    to.cluster_secret = Some(Secret::new(text));
     Ok(())
 }
 

@@ -109,6 +109,10 @@ fn declared_type(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace().skip_while(|word| *word == "unsafe" || word.starts_with("pub"));
     let kind = words.next()?;
     let name = words.next()?;
+    // An associated type has its name from the trait.
+    if kind == "type" && line.starts_with(' ') {
+        return None;
+    }
     ["struct", "enum", "trait", "type", "union"]
         .contains(&kind)
         .then(|| name.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or(name))

@@ -113,7 +113,7 @@ pub(super) async fn serve(public: &Public, request: Request) -> Response {
             Ok(()) => refusal_before_upgrade(EngineError::BadRequest),
             Err(error) => refusal_before_upgrade(error),
         },
-        // Whoever forwards to other nodes begins here.
+        // Where there are other nodes, its owner was asked before: it is gone.
         Route::Elsewhere(label) => {
             tracing::debug!(%label, "a request of another node's session");
             public.count_refused(EngineError::UnknownSession);

@@ -84,9 +84,14 @@ impl<'a> Asked<'a> {
 
     /// A key of the query; the first of a repeated one counts. Values that matter here have no escapes.
     pub(super) fn key(&self, key: &str) -> Option<&'a str> {
-        let mut pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.find(|pair| pair.0 == key).map(|pair| pair.1)
+        key_of(self.query, key)
     }
+}
+
+/// See [`Asked::key`].
+pub(crate) fn key_of<'a>(query: &'a str, key: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|pair| pair.0 == key).map(|pair| pair.1)
 }
 
 /// What a handshake that may go on leads to.

@@ -16,6 +16,7 @@ use hyper::body::Body as _;
 use hyper::header::{CONTENT_TYPE, ORIGIN};
 use hyper::{HeaderMap, StatusCode};
 
+use crate::cluster::Directory;
 use crate::hub::{Context, FeedLink};
 use crate::publish::result_label;
 
@@ -27,6 +28,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub(crate) struct Private {
     pub(crate) context: Arc<Context>,
     pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) directory: Option<Arc<dyn Directory>>,
 }
 
 /// The routes of the private listener.
@@ -54,6 +56,9 @@ impl Private {
         }
         if self.context.state.deaf.load(Ordering::Relaxed) {
             return Some("redis refuses a channel that every node needs; check its access rules");
+        }
+        if self.directory.as_ref().is_some_and(|directory| !directory.announced()) {
+            return Some("other nodes do not find this one yet");
         }
         let was_up = &self.context.state.publish_was_up;
         match self.broker.link() {

@@ -40,11 +40,15 @@ pub(crate) struct Front {
 
 /// A socket's place at the gate, on its way through a request: an upgrade takes it along.
 #[derive(Debug, Clone)]
-pub(super) struct Place(Arc<Mutex<Option<Permit>>>);
+pub(crate) struct Place(Arc<Mutex<Option<Permit>>>);
 
 impl Place {
+    pub(crate) fn new(permit: Permit) -> Self {
+        Self(Arc::new(Mutex::new(Some(permit))))
+    }
+
     /// `None`: it was taken before.
-    pub(super) fn take(&self) -> Option<Permit> {
+    pub(crate) fn take(&self) -> Option<Permit> {
         // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -52,11 +56,11 @@ impl Place {
 
 /// The other end of the socket that a request came by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Marks a response that is not sent: its connection is cut.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CutConnection;
+pub(crate) struct CutConnection;
 
 /// A socket that a shard gives to the HTTP runtime, unread.
 #[derive(Debug)]
@@ -107,13 +111,14 @@ async fn serve_one(socket: TcpStream, front: Front, permit: Permit) {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%error, "an accepted socket could not be watched"),
     };
-    let place = Place(Arc::new(Mutex::new(Some(permit))));
     let peer = socket.peer_addr().ok().map(Peer);
+    let place = Place::new(permit);
     let router = front.router;
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(place.clone());
+        let extensions = request.extensions_mut();
+        extensions.insert(place.clone());
         if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
+            extensions.insert(peer);
         }
         let router = router.clone();
         async move {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fanfare_broker::Broker;
 use fanfare_broker::memory::{self, MemoryBroker};
 use fanfare_edge::rules::Rules;
-use fanfare_edge::{Config, Edge, Origins, Timing};
+use fanfare_edge::{Config, Directory, Edge, Origins, Timing};
 use fanfare_protocol::publication::from_json;
 use tokio::runtime::Runtime;
 use tungstenite::{Message, WebSocket};
@@ -36,10 +36,15 @@ pub(crate) fn config() -> Config {
 
 impl Node {
     pub(crate) fn start(config: Config) -> Self {
+        Self::start_in(config, None)
+    }
+
+    /// One of several nodes.
+    pub(crate) fn start_in(config: Config, directory: Option<Arc<dyn Directory>>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
         let (broker, feed) = memory::new();
-        let edge = runtime.block_on(Edge::start(config, broker.clone(), Box::new(feed))).unwrap();
+        let edge = runtime.block_on(Edge::start(config, broker.clone(), Box::new(feed), directory)).unwrap();
         Self { edge, runtime, broker }
     }
 
