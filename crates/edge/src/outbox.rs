@@ -75,6 +75,14 @@ impl Outbox {
         Some(head)
     }
 
+    /// Makes other frames of those that wait. Not for an outbox of which bytes are out.
+    pub(crate) fn change(&mut self, mut change: impl FnMut(Frame) -> Frame) {
+        self.head = self.head.take().map(&mut change);
+        self.tail = std::mem::take(&mut self.tail).into_iter().map(change).collect();
+        let waiting = self.head.iter().chain(&self.tail);
+        self.bytes = waiting.map(|frame| frame.bytes().len()).sum();
+    }
+
     /// Drops what waits, but for a frame of which a byte is out: that one finishes or the socket closes.
     pub(crate) fn clear_whole_frames(&mut self) {
         self.tail = VecDeque::new();

@@ -89,7 +89,7 @@ pub(super) fn refusal(error: EngineError) -> Response {
 }
 
 /// An Engine.IO refusal of a WebSocket that is not open yet.
-fn refusal_before_upgrade(error: EngineError) -> Response {
+pub(super) fn refusal_before_upgrade(error: EngineError) -> Response {
     let (_, text) = error.code_and_text();
     (StatusCode::BAD_REQUEST, [(CONNECTION, "close"), (CONTENT_TYPE, "text/html")], text).into_response()
 }
@@ -110,8 +110,11 @@ pub(super) async fn serve(public: &Public, request: Request) -> Response {
         Route::Session(spot, Turn::Post) => polling::post(public, spot, request).await,
         Route::Session(spot, Turn::Other) => polling::other(public, spot).await,
         Route::Session(spot, Turn::Upgrade) => match polling::known(public, spot).await {
-            Ok(()) => refusal_before_upgrade(EngineError::BadRequest),
-            Err(error) => refusal_before_upgrade(error),
+            Ok(()) => public.claim(request, Some(spot)),
+            Err(error) => {
+                public.count_refused(error);
+                refusal_before_upgrade(error)
+            }
         },
         // Where there are other nodes, its owner was asked before: it is gone.
         Route::Elsewhere(label) => {
@@ -119,7 +122,7 @@ pub(super) async fn serve(public: &Public, request: Request) -> Response {
             public.count_refused(EngineError::UnknownSession);
             refusal(EngineError::UnknownSession)
         }
-        Route::Dismiss => refusal_before_upgrade(EngineError::BadRequest),
+        Route::Dismiss => public.claim(request, None),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{Html, IntoResponse, Response};
 use fanfare_protocol::{plain, socketio, websocket};
@@ -20,13 +20,14 @@ use smallvec::SmallVec;
 use tokio::net::TcpStream;
 
 use super::engine::{self, Route};
-use super::gate::Gate;
+use super::gate::{Gate, Permit};
 use super::origin;
-use super::serve::{Peer, Place};
+use super::serve::{Handed, Peer, Place};
 use crate::app::handshake::Handshake;
 use crate::connection::{Machine, Newcomer};
 use crate::echo::Echo;
-use crate::hub::{Context, Hub, Opening};
+use crate::engine_sid::Spot;
+use crate::hub::{Ask, Claim, Context, Hub, Opening, Post};
 
 /// The subprotocol of plain JSON frames.
 const PLAIN_JSON: &str = "fanfare.v1.json";
@@ -277,24 +278,44 @@ impl Public {
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
         let handshake = Handshake::of(self.context.config.app.as_ref(), &asked, peer, SystemTime::now());
         drop(asked);
-        let extensions = request.extensions_mut();
-        let (upgrade, place) = (extensions.remove::<OnUpgrade>(), extensions.remove::<Place>());
-        let (Some(upgrade), Some(permit)) = (upgrade, place.and_then(|place| place.take())) else {
+        let Some((upgrade, permit)) = upgradable(&mut request) else {
             return self.refuse(Refused::Plain("this request cannot be upgraded"));
         };
-        let response = Response::builder()
-            .status(StatusCode::SWITCHING_PROTOCOLS)
-            .header(UPGRADE, "websocket")
-            .header(CONNECTION, "Upgrade")
-            .header(SEC_WEBSOCKET_ACCEPT, &accept);
-        let response = match protocol {
-            Some(protocol) => response.header(SEC_WEBSOCKET_PROTOCOL, protocol),
-            None => response,
-        };
         let newcomer = Newcomer { machine, handshake, text_only, permit };
-        tokio::spawn(hand_over(self.hub.clone(), upgrade, newcomer));
-        let answer = response.body(Body::empty());
-        answer.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+        let hub = self.hub.clone();
+        tokio::spawn(async move {
+            if let Some((socket, early)) = upgraded(upgrade).await {
+                hub.open(Opening { socket, early, newcomer });
+            }
+        });
+        switching(&accept, protocol)
+    }
+
+    /// Makes a WebSocket of a request's connection: for a session that is there, or to be closed at once.
+    pub(super) fn claim(&self, mut request: Request, spot: Option<Spot>) -> Response {
+        let asked = Asked::of(&request);
+        let (accept, text_only) = (upgrade_accept(&asked), text_only(&asked));
+        drop(asked);
+        let (Ok(accept), Some((upgrade, permit))) = (accept, upgradable(&mut request)) else {
+            self.count_refused(EngineError::BadRequest);
+            return engine::refusal_before_upgrade(EngineError::BadRequest);
+        };
+        let context = self.context.clone();
+        tokio::spawn(async move {
+            let Some((socket, early)) = upgraded(upgrade).await else { return };
+            match spot {
+                Some(spot) => {
+                    let claim = Ask::Claim(Claim { spot, socket, early, text_only, permit });
+                    context.inboxes[usize::from(spot.shard)].push(Post::Ask(Box::new(claim)));
+                }
+                None => {
+                    if context.http.send(Handed::Dismissed(socket, permit)).is_err() {
+                        tracing::debug!("the HTTP runtime is ending");
+                    }
+                }
+            }
+        });
+        switching(&accept, None)
     }
 
     pub(super) fn refuse(&self, refused: Refused) -> Response {
@@ -340,19 +361,38 @@ impl Public {
     }
 }
 
-/// Gives the socket to a shard once the 101 is written.
-async fn hand_over(hub: Arc<Hub>, on_upgrade: OnUpgrade, newcomer: Newcomer) {
-    let Ok(upgraded) = on_upgrade.await else { return };
+/// What an upgrade needs of its request: the connection, and its place.
+fn upgradable(request: &mut Request) -> Option<(OnUpgrade, Permit)> {
+    let extensions = request.extensions_mut();
+    let upgrade = extensions.remove::<OnUpgrade>()?;
+    Some((upgrade, extensions.remove::<Place>()?.take()?))
+}
+
+fn switching(accept: &str, protocol: Option<&'static str>) -> Response {
+    let response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(UPGRADE, "websocket")
+        .header(CONNECTION, "Upgrade")
+        .header(SEC_WEBSOCKET_ACCEPT, accept);
+    let response = match protocol {
+        Some(protocol) => response.header(SEC_WEBSOCKET_PROTOCOL, protocol),
+        None => response,
+    };
+    response.body(Body::empty()).unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+/// The socket once the 101 is written, and the bytes that came early.
+async fn upgraded(upgrade: OnUpgrade) -> Option<(mio::net::TcpStream, Bytes)> {
+    let upgraded = upgrade.await.ok()?;
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         tracing::error!("an upgraded connection is not a plain socket");
-        return;
+        return None;
     };
     match parts.io.into_inner().into_std() {
-        Ok(socket) => hub.open(Opening {
-            socket: mio::net::TcpStream::from_std(socket),
-            early: parts.read_buf,
-            newcomer,
-        }),
-        Err(error) => tracing::warn!(%error, "an upgraded socket could not be taken over"),
+        Ok(socket) => Some((mio::net::TcpStream::from_std(socket), parts.read_buf)),
+        Err(error) => {
+            tracing::warn!(%error, "an upgraded socket could not be taken over");
+            None
+        }
     }
 }

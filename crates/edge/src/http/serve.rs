@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
+use fanfare_protocol::websocket::write_close;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -69,6 +70,8 @@ pub(crate) enum Handed {
     Private(TcpStream, Permit),
     /// There is no room for it.
     Refused(TcpStream),
+    /// A WebSocket that nobody wants: it is closed in order.
+    Dismissed(TcpStream, Permit),
 }
 
 /// Serves what shards hand over, until the process ends.
@@ -78,6 +81,11 @@ pub(crate) async fn serve(mut handed: mpsc::UnboundedReceiver<Handed>, public: F
         match handed {
             Handed::Public(socket, permit) => drop(tokio::spawn(serve_one(socket, public.clone(), permit))),
             Handed::Private(socket, permit) => drop(tokio::spawn(serve_one(socket, private.clone(), permit))),
+            Handed::Dismissed(socket, permit) => {
+                if let Ok(socket) = into_tokio(socket) {
+                    drop(tokio::spawn(dismiss(socket, permit)));
+                }
+            }
             Handed::Refused(socket) => {
                 if let Ok(place) = told.clone().try_acquire_owned() {
                     tokio::spawn(async move {
@@ -97,8 +105,20 @@ fn into_tokio(socket: TcpStream) -> io::Result<tokio::net::TcpStream> {
 }
 
 async fn refuse(socket: TcpStream) -> io::Result<()> {
-    let mut socket = into_tokio(socket)?;
-    socket.write_all(REFUSAL).await?;
+    part(into_tokio(socket)?, REFUSAL).await
+}
+
+/// Closes a WebSocket without a code. It keeps its place as long as it is open.
+pub(super) async fn dismiss(socket: tokio::net::TcpStream, _permit: Permit) {
+    let mut close = Vec::new();
+    write_close(None, "", &mut close);
+    // Whether it heard or not, it is closed.
+    drop(tokio::time::timeout(TELL_TIME, part(socket, &close)).await);
+}
+
+/// Says a last word to a socket.
+async fn part(mut socket: tokio::net::TcpStream, word: &[u8]) -> io::Result<()> {
+    socket.write_all(word).await?;
     socket.shutdown().await?;
     // Closing with unread bytes would reset the connection before the answer is read.
     let mut rest = [0u8; 1024];

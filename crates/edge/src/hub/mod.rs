@@ -17,6 +17,7 @@ mod relay;
 mod session;
 mod shard;
 mod timers;
+mod upgrade;
 mod wheel;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,6 +38,7 @@ pub(crate) use doors::{Door, Side};
 pub(crate) use inbox::{Inbox, Opening, Post, Ticket};
 pub(crate) use polling::{Answer, Answering, Ask, Polling};
 pub(crate) use shard::WAKE;
+pub(crate) use upgrade::Claim;
 
 /// What every shard and every request sees.
 #[derive(Debug)]

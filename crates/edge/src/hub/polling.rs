@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::reading::receive;
 use super::shard::Shard;
+use super::upgrade::{Candidate, Claim};
 use crate::connection::{Closing, Connection, Heartbeat, Kind, Newcomer, Transport};
 use crate::engine_sid::{Secret, Spot};
 use crate::http::handshake::EngineError;
@@ -26,8 +27,8 @@ const LEFT_TIME: Duration = Duration::from_millis(50);
 const LEFT: usize = 256;
 
 /// The body that ends a session: the packet `close`.
-const CLOSE: &str = "1";
-const NOOP: &str = "6";
+pub(super) const CLOSE: &str = "1";
+pub(super) const NOOP: &str = "6";
 const NOOP_AND_CLOSE: &str = "6\x1e1";
 
 /// What the HTTP runtime asks of a session's shard.
@@ -47,6 +48,8 @@ pub(crate) enum Ask {
     PostGone { spot: Spot, cut: bool },
     /// Something that ends the session if it is there: no such POST is allowed.
     Forbidden { spot: Spot, answer: Answering },
+    /// A WebSocket that is to take over the session.
+    Claim(Claim),
     /// Whether the session is there.
     Known { spot: Spot, answer: Answering },
 }
@@ -72,16 +75,18 @@ pub(crate) enum Answer {
 #[derive(Debug, Default)]
 pub(crate) struct Polling {
     /// The GET that waits for packets.
-    get: Option<Answering>,
-    post: Option<Upload>,
+    pub(super) get: Option<Answering>,
+    pub(super) post: Option<Upload>,
+    /// The WebSocket that may take over.
+    pub(super) candidate: Option<Box<Candidate>>,
 }
 
 /// A POST that is being read, or whose commands wait.
 #[derive(Debug)]
-struct Upload {
-    answer: Answering,
+pub(super) struct Upload {
+    pub(super) answer: Answering,
     /// Its body came.
-    received: bool,
+    pub(super) received: bool,
 }
 
 /// Why a payload was not taken to its end.
@@ -94,21 +99,8 @@ enum End {
     Refused(Disconnect),
 }
 
-fn answer(to: Answering, answer: Answer) {
+pub(super) fn answer(to: Answering, answer: Answer) {
     drop(to.send(answer));
-}
-
-impl Polling {
-    /// Ends both requests as the session ends.
-    fn dissolve(self) {
-        if let Some(get) = self.get {
-            answer(get, Answer::Payload(CLOSE.to_owned()));
-        }
-        if let Some(post) = self.post {
-            let unknown = Answer::Refused(EngineError::UnknownSession);
-            answer(post.answer, if post.received { Answer::Taken } else { unknown });
-        }
-    }
 }
 
 impl Shard {
@@ -135,6 +127,7 @@ impl Shard {
                 }
                 Err(error) => answer(to, Answer::Refused(error)),
             },
+            Ask::Claim(claim) => self.claim(claim),
             Ask::Known { spot, answer: to } => {
                 let unknown = Answer::Refused(EngineError::UnknownSession);
                 answer(to, if self.session_at(&spot).is_some() { Answer::Taken } else { unknown });
@@ -180,7 +173,7 @@ impl Shard {
     }
 
     /// The polling side of a session, or what a request for it is told.
-    fn polling_at(&mut self, spot: &Spot) -> Result<&mut Polling, EngineError> {
+    pub(super) fn polling_at(&mut self, spot: &Spot) -> Result<&mut Polling, EngineError> {
         match self.session_at(spot).map(|connection| &mut connection.transport) {
             Some(Transport::Polling(polling)) => Ok(polling),
             Some(Transport::WebSocket { .. }) => Err(EngineError::BadRequest),
@@ -188,7 +181,7 @@ impl Shard {
         }
     }
 
-    fn polling(&mut self, slot: u32) -> Option<&mut Polling> {
+    pub(super) fn polling(&mut self, slot: u32) -> Option<&mut Polling> {
         match &mut self.connections.get_mut(slot as usize)?.transport {
             Transport::Polling(polling) => Some(polling),
             Transport::WebSocket { .. } => None,
@@ -215,11 +208,17 @@ impl Shard {
             self.answer_get(spot.slot, NOOP_AND_CLOSE);
             return self.remove(spot.slot, closing.reason);
         }
+        let empty = connection.outbox.is_empty();
         self.unblock(spot.slot);
+        let now = self.now;
+        let candidate = self.polling(spot.slot).and_then(|polling| polling.candidate.as_mut());
+        if empty && candidate.is_some_and(|candidate| candidate.hurry(now)) {
+            self.schedule(spot.slot);
+        }
     }
 
     /// Answers the GET that waits, if one does.
-    fn answer_get(&mut self, slot: u32, body: &str) {
+    pub(super) fn answer_get(&mut self, slot: u32, body: &str) {
         if let Some(get) = self.polling(slot).and_then(|polling| polling.get.take()) {
             answer(get, Answer::Payload(body.to_owned()));
             self.block(slot);
@@ -328,6 +327,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.flow.closing = Some(Closing { reason, until, answered: false, shut: false });
         self.leave_everything(slot);
+        self.dismiss_candidate(slot, Count::UpgradeFailed);
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let Transport::Polling(polling) = &connection.transport else { return };
         let over = matches!(reason, Disconnect::PingTimeout | Disconnect::Protocol | Disconnect::InvalidText);
@@ -343,9 +343,19 @@ impl Shard {
         CLOSE_TIME.min(timing.ping_interval + timing.ping_timeout)
     }
 
-    /// What remains when a polling connection is removed.
+    /// Ends what belongs to a session that ends.
     pub(super) fn dissolve(&mut self, polling: Polling) {
-        polling.dissolve();
+        if let Some(get) = polling.get {
+            answer(get, Answer::Payload(CLOSE.to_owned()));
+        }
+        if let Some(post) = polling.post {
+            let unknown = Answer::Refused(EngineError::UnknownSession);
+            answer(post.answer, if post.received { Answer::Taken } else { unknown });
+        }
+        if let Some(candidate) = polling.candidate {
+            self.counters.add(Count::UpgradeFailed, 1);
+            self.dismiss(*candidate);
+        }
     }
 
     fn remember_left(&mut self, secret: Secret) {

@@ -114,6 +114,16 @@ impl Shard {
             }
         });
         self.carry_out(slot, commands, answers);
+        self.conclude(slot, result, closed);
+    }
+
+    /// Closes a connection where what was read says so; `closed`: the client did, with this code.
+    pub(super) fn conclude(
+        &mut self,
+        slot: u32,
+        result: Result<(), Disconnect>,
+        closed: Option<Option<u16>>,
+    ) {
         match (result, closed) {
             (Err(reason), _) => self.close(slot, reason),
             (Ok(()), Some(code)) => self.close_answered(slot, code),

@@ -19,6 +19,7 @@ use super::inbox::{Opening, Parcel, Post};
 use super::interest::{Interest, Wish};
 use super::members::Members;
 use super::timers::{Leaving, Pings};
+use super::upgrade::candidate_of;
 use super::wheel::{Entry, Wheel};
 use super::{Context, Inbox};
 use crate::connection::{Connection, Flow, Heartbeat, Machine, Newcomer, Session, Transport};
@@ -173,9 +174,10 @@ impl Shard {
                         }
                     }
                     Token(token) if self.doors.note(token) => {}
-                    Token(token) => match caller_of(token) {
-                        Some(key) => self.caller_event(key),
-                        None => self.socket_event(token as u32, event),
+                    Token(token) => match (caller_of(token), candidate_of(token)) {
+                        (Some(key), _) => self.caller_event(key),
+                        (None, Some(slot)) => self.candidate_event(slot),
+                        (None, None) => self.socket_event(token as u32, event),
                     },
                 }
             }
@@ -273,7 +275,7 @@ impl Shard {
 
     /// Takes a connection whose handshake is through but for `answer`, which goes out with the first frame.
     pub(super) fn open(&mut self, arrival: Arrival, early: &[u8]) {
-        let Arrival { mut socket, watched, newcomer, mut answer } = arrival;
+        let Arrival { mut socket, watched, mut newcomer, mut answer } = arrival;
         let token = Token(self.connections.vacant_key());
         let readiness = Readiness::READABLE | Readiness::WRITABLE;
         let registry = self.poll.registry();
@@ -289,12 +291,17 @@ impl Shard {
         }
         let plain = matches!(newcomer.machine, Machine::Plain { .. });
         let transport = Transport::WebSocket { socket, decoder: Default::default() };
+        // What is sent first is text anyhow, and the answer's head is no frame.
+        let text_only = std::mem::take(&mut newcomer.text_only);
         let slot = self.admit(transport, newcomer);
         if let Some(first) = self.first_frame(slot) {
             answer.extend_from_slice(first.bytes());
         }
         if !answer.is_empty() {
             self.send(slot, Frame::from_wire(answer));
+        }
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            connection.text_only = text_only;
         }
         if plain {
             self.enter(slot, NamespaceId::MAIN);

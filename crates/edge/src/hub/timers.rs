@@ -6,7 +6,7 @@ use fanfare_protocol::websocket::{self, Opcode};
 use fanfare_protocol::{Disconnect, Frame, plain, socketio};
 
 use super::shard::Shard;
-use crate::connection::{Connection, Heartbeat, Machine};
+use crate::connection::{Connection, Heartbeat, Machine, Transport};
 use crate::echo::Echo;
 use crate::metrics::Level;
 
@@ -89,6 +89,7 @@ impl Shard {
             }
             _ => {}
         }
+        self.upgrade_timer(slot);
         self.schedule(slot);
     }
 
@@ -158,5 +159,9 @@ fn deadline(connection: &Connection) -> Instant {
     let heartbeat = match connection.heartbeat {
         Heartbeat::PingAt(at) | Heartbeat::PongBy(at) => at,
     };
-    connection.connect_by.map_or(heartbeat, |by| by.min(heartbeat))
+    let upgrade = match &connection.transport {
+        Transport::Polling(polling) => polling.candidate.as_ref().map(|candidate| candidate.deadline()),
+        Transport::WebSocket { .. } => None,
+    };
+    [connection.connect_by, upgrade].into_iter().flatten().fold(heartbeat, Instant::min)
 }

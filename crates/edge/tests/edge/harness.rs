@@ -69,7 +69,7 @@ impl Node {
         client
     }
 
-    fn connect(&self, path: &str) -> Caller {
+    pub(crate) fn connect(&self, path: &str) -> Caller {
         let stream = TcpStream::connect(self.edge.listen()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();

@@ -6,6 +6,7 @@ mod fanout;
 mod harness;
 mod http;
 mod polling;
+mod upgrade;
 
 use std::time::{Duration, Instant};
 
