@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::Findings;
 
-const FOLDERS: [&str; 4] = ["crates", "loadtest", "xtask", "e2e"];
+const FOLDERS: [&str; 5] = ["crates", "loadtest", "xtask", "e2e", "fuzz"];
 const FILE_CAP: usize = 700;
 const FILE_WORTH_A_LOOK: usize = 450;
 const FUNCTION_WORTH_A_LOOK: usize = 70;
