@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fanfare_protocol::Namespaces;
 
-use crate::rules::Rules;
+use crate::rules::{Pattern, Rules};
 
 /// Everything an edge needs to know.
 #[derive(Debug, Clone)]
@@ -55,8 +55,8 @@ pub struct AppEndpoint {
     pub format: AppFormat,
     /// How long a call may take, its waiting for a free place included.
     pub timeout: Duration,
-    /// Namespaces that the app is told of; `None`: all.
-    pub namespaces: Option<Vec<String>>,
+    /// Namespaces that the app is told of, by name or pattern; `None`: all.
+    pub namespaces: Option<Vec<Pattern>>,
 }
 
 /// How calls to the app and its answers are written.
@@ -112,6 +112,10 @@ pub struct Timing {
     pub ready_grace: Duration,
     /// Over how long a leaving node closes its connections.
     pub drain_window: Duration,
+    /// How long a client may take to acknowledge where nobody says how long.
+    pub ack_timeout: Duration,
+    /// How long the app is told what a connection said before it was gone; its disconnect is told in any case.
+    pub app_farewell: Duration,
 }
 
 /// Bounds of an edge. Sizes are bytes.
@@ -143,6 +147,16 @@ pub struct Limits {
     pub publish_body: usize,
     /// What all bodies of long-polling that are being read may hold in memory.
     pub post_budget: usize,
+    /// Calls to the app at a time.
+    pub app_calls: usize,
+    /// What may wait for the app, for the whole node.
+    pub app_queue: usize,
+    /// One answer of the app.
+    pub app_answer: usize,
+    /// Connections that are gone and have more than their disconnect to tell the app.
+    pub app_farewells: usize,
+    /// Acknowledgements that clients were asked for and have not given.
+    pub acks: usize,
 }
 
 impl Default for Config {
@@ -184,6 +198,8 @@ impl Default for Timing {
             stall_timeout: Duration::from_secs(5),
             ready_grace: Duration::from_secs(2),
             drain_window: Duration::from_secs(5),
+            ack_timeout: Duration::from_secs(5),
+            app_farewell: Duration::from_secs(30),
         }
     }
 }
@@ -204,6 +220,11 @@ impl Default for Limits {
             publish_queue: 64 << 20,
             publish_body: 1 << 20,
             post_budget: 64 << 20,
+            app_calls: 256,
+            app_queue: 64 << 20,
+            app_answer: 1 << 20,
+            app_farewells: 10_000,
+            acks: 100_000,
         }
     }
 }

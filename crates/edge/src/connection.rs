@@ -1,6 +1,8 @@
 //! One client's live link: its transport, protocol machine, sessions and outbox. Owned by one shard.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use fanfare_protocol::websocket::Decoder;
@@ -10,6 +12,7 @@ use fanfare_protocol::{
 use smallvec::SmallVec;
 
 use crate::app::handshake::Handshake;
+use crate::app::{Answer, What};
 use crate::echo::Echo;
 use crate::engine_sid::Secret;
 use crate::http::gate::Permit;
@@ -119,7 +122,7 @@ impl Machine {
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) machine: Machine,
-    pub(crate) handshake: Option<Box<Handshake>>,
+    pub(crate) handshake: Option<Arc<Handshake>>,
     /// The client takes no binary frames: they go out as base64 in text (`b64`).
     pub(crate) text_only: bool,
     pub(crate) permit: Permit,
@@ -134,6 +137,8 @@ pub(crate) struct Session {
     pub(crate) connected: bool,
     /// The broker confirmed the session's own channel.
     pub(crate) active: bool,
+    /// When it began, in seconds of the node's life.
+    pub(crate) since: u32,
 }
 
 /// One client's live link.
@@ -159,7 +164,7 @@ pub(crate) struct Connection {
     /// Tick of the wheel that counts; others that fire are old.
     pub(crate) timer: Option<u64>,
     /// How it began, where an app wants to know.
-    pub(crate) handshake: Option<Box<Handshake>>,
+    pub(crate) handshake: Option<Arc<Handshake>>,
     /// The publication that last looked at this connection, where one may look twice.
     pub(crate) stamp: u64,
     /// Dropped last: frees the connection's place at the node's bound.
@@ -207,26 +212,81 @@ pub(crate) enum Heartbeat {
     PongBy(Instant),
 }
 
-/// Commands that wait behind one that needs the broker.
+/// Commands that wait behind one that needs the broker or the app.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    pub(crate) steps: VecDeque<Step>,
-    /// Bytes of the commands that wait.
+    /// Each with the bytes that it holds.
+    pub(crate) steps: VecDeque<(Step, usize)>,
+    /// Bytes of the steps that wait.
     pub(crate) bytes: usize,
 }
 
 /// One waiting step. `Connect` and `Join` have asked the broker already.
 #[derive(Debug)]
 pub(crate) enum Step {
-    Connect { namespace: NamespaceId, until: Instant },
-    Join { room: RoomId, reply: Option<ReplyTo>, until: Instant, refused: bool },
+    Connect {
+        namespace: NamespaceId,
+        random: u64,
+        until: Instant,
+        auth: Option<Box<[u8]>>,
+    },
+    Join {
+        room: RoomId,
+        reply: Option<ReplyTo>,
+        until: Instant,
+        refused: bool,
+    },
     Command(Command),
+    /// The app is told of it when its turn comes.
+    Tell(Session, Box<What>),
+    /// The app was asked. Stands at the front only.
+    Asked(Asked),
+    /// The app answered, and the broker was asked for the rooms. Stands at the front only.
+    Settling(Box<Settling>),
+}
+
+/// What the app was asked.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) session: Session,
+    pub(crate) about: Question,
+}
+
+/// What waits for the app's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// Whether the client may enter.
+    Connect,
+    Event {
+        reply: Option<ReplyTo>,
+    },
+    /// Nothing: it was told only.
+    Nothing,
+}
+
+/// An answer of the app's that is about to be carried out.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    pub(crate) asked: Asked,
+    pub(crate) answer: Answer,
+    /// The rooms to join, and whether the broker refused.
+    pub(crate) rooms: Vec<(RoomId, bool)>,
+    pub(crate) until: Instant,
 }
 
 impl Connection {
     /// The frame as this connection can take it. Polling makes text of everything anyway.
     pub(crate) fn fit(&self, frame: Frame) -> Frame {
         if self.text_only { engineio::without_binary(&frame) } else { frame }
+    }
+
+    /// The other end of its socket.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        let told = self.handshake.as_ref().and_then(|handshake| handshake.address);
+        told.or_else(|| match &self.transport {
+            Transport::WebSocket { socket, .. } => socket.peer_addr().ok().map(|peer| peer.ip()),
+            Transport::Polling(_) => None,
+        })
     }
 
     /// The session in a namespace, the earlier one of two.

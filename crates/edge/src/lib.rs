@@ -26,18 +26,19 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fanfare_broker::{Broker, Feed};
+use fanfare_broker::{Answer, Asker, Broker, Feed};
 use mio::net::TcpListener;
 use tokio::sync::mpsc;
 
 pub use cluster::Directory;
 pub use config::{AppEndpoint, AppFormat, Config, Limits, Origins, Timing};
 
+use crate::app::{App, Call};
 use crate::cluster::{Forwarding, Owning};
 use crate::http::gate::Gate;
 use crate::http::handshake::{self, Public};
@@ -110,8 +111,27 @@ impl Edge {
         let (gate, header_timeout) = (Gate::new(config.limits.connections), config.timing.header_timeout);
         let label = config.label.clone().unwrap_or_else(|| URL_SAFE_NO_PAD.encode(&tag.to_be_bytes()[1..]));
         let (state, (http, handed)) = (NodeState::default(), mpsc::unbounded_channel());
-        let context = Arc::new(Context { config, tag, label, metrics, publish, inboxes, http, state });
+        let (app, calls) = app_of(&config);
+        let (answers, given) = mpsc::unbounded_channel();
+        let began = (Instant::now(), now_millis());
+        let context = Arc::new(Context {
+            config,
+            tag,
+            label,
+            metrics,
+            publish,
+            app,
+            answers,
+            began,
+            inboxes,
+            http,
+            state,
+        });
         drivers.run(&broker, &context.inboxes, &context.metrics.rare);
+        tokio::spawn(give_answers(broker.clone(), given));
+        if let (Some(calls), Some(endpoint)) = (calls, context.config.app.clone()) {
+            tokio::spawn(app::run(context.clone(), endpoint, calls));
+        }
         let doors = vec![
             Door { side: Side::Public, listener: public_listener, gate: gate.clone() },
             Door { side: Side::Private, listener: private_listener, gate: Gate::new(PRIVATE_CONNECTIONS) },
@@ -163,14 +183,44 @@ impl Edge {
         tokio::time::sleep(DRAIN_NOTICE.min(window / 2)).await;
         self.hub.drain(until);
         let last = until + Duration::from_secs(1);
-        while self.context.state.open.load(Ordering::Acquire) > 0 && Instant::now() < last {
+        while self.is_busy() && Instant::now() < last {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Connections are open, or the app has not heard of every end.
+    fn is_busy(&self) -> bool {
+        let Context { state, app, .. } = &*self.context;
+        state.open.load(Ordering::Acquire) > 0
+            || state.farewells.load(Ordering::Acquire) > 0
+            || app.as_ref().is_some_and(|app| app.open() > 0)
     }
 
     /// Resolves when a shard has panicked: the process has to end with a non-zero status.
     pub async fn failed(&self) {
         self.context.state.failed.notified().await;
+    }
+}
+
+/// The way to the app, and the calls that take it.
+fn app_of(config: &Config) -> (Option<App>, Option<mpsc::UnboundedReceiver<Call>>) {
+    let Some(endpoint) = &config.app else { return (None, None) };
+    let (app, calls) = App::new(endpoint, config.limits.app_queue);
+    (Some(app), Some(calls))
+}
+
+/// Milliseconds of Unix time; 0 for a clock before 1970.
+fn now_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Hands answers to the broker, in order, as long as there are shards.
+async fn give_answers(broker: Arc<dyn Broker>, mut given: mpsc::UnboundedReceiver<(Asker, Answer)>) {
+    while let Some((asker, answer)) = given.recv().await {
+        if let Err(error) = broker.answer(asker, answer).await {
+            tracing::debug!(%error, "an answer to another server was not sent");
+        }
     }
 }
 

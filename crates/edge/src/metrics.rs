@@ -11,6 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::app::AppCounts;
 use crate::cluster;
 use crate::connection::{Kind, Via};
 
@@ -158,6 +159,7 @@ pub(crate) struct Metrics {
     pub(crate) lag: Histogram,
     pub(crate) resubscribe: Histogram,
     pub(crate) cluster: cluster::Meters,
+    pub(crate) app: AppCounts,
     /// Held by a scrape: two at a time would count what is new twice.
     scrape: Arc<Mutex<()>>,
 }
@@ -184,7 +186,7 @@ pub(crate) struct Bounds {
 const FANOUT_BUCKETS: [f64; 16] =
     [1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 /// Seconds, half a millisecond to ten seconds.
-const LATENCY_BUCKETS: [f64; 14] =
+pub(crate) const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 impl Metrics {
@@ -224,6 +226,7 @@ impl Metrics {
             &LATENCY_BUCKETS,
         )?;
         let cluster = cluster::Meters::new(&make)?;
+        let app = AppCounts::new(&make)?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         let registry = make.registry;
         registry.register(Box::new(process))?;
@@ -244,6 +247,7 @@ impl Metrics {
             lag,
             resubscribe,
             cluster,
+            app,
             scrape: Arc::default(),
         })
     }
@@ -305,13 +309,18 @@ impl Maker {
         Ok(gauge)
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    pub(crate) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
         let gauges = IntGaugeVec::new(Opts::new(prefixed(name), help), labels)?;
         self.registry.register(Box::new(gauges.clone()))?;
         Ok(gauges)
     }
 
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    pub(crate) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         let counter = IntCounter::new(prefixed(name), help)?;
         self.registry.register(Box::new(counter.clone()))?;
         Ok(counter)
@@ -458,7 +467,7 @@ impl Maker {
         for limit in LIMITS {
             rare.limit_reached.with_label_values(&[limit]);
         }
-        for source in ["client", "http"] {
+        for source in ["client", "http", "app"] {
             for result in ["ok", "unavailable", "refused", "queue_full"] {
                 rare.published.with_label_values(&[source, result]);
             }
@@ -475,7 +484,7 @@ impl Maker {
 const REJECTIONS: [&str; 7] =
     ["bad_request", "unknown_session", "origin", "connections", "private_connections", "files", "draining"];
 /// Values of the label `limit` of `fanfare_limit_reached_total`; each is a setting's name, but for the private listener's fixed one.
-const LIMITS: [&str; 13] = [
+const LIMITS: [&str; 17] = [
     "connections",
     "private_connections",
     "forwards",
@@ -489,4 +498,8 @@ const LIMITS: [&str; 13] = [
     "publish_body",
     "post_budget",
     "namespaces_limit",
+    "app_queue",
+    "app_answer",
+    "app_farewells",
+    "acks",
 ];

@@ -13,11 +13,11 @@ use crate::metrics::Rare;
 /// Publications that go to the broker in one batch.
 const BATCH: usize = 512;
 
-/// Something that a connection publishes.
+/// Something that a connection publishes, or the app by an answer, which has no ticket.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) publication: Publication<'static>,
-    pub(crate) ticket: Ticket,
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// The queues. Those of one connection keep their order: it belongs to one shard.
@@ -83,10 +83,15 @@ async fn drive(
             jobs.drain(..).map(|job| (job.publication, job.ticket)).unzip();
         let results = broker.publish(publications).await;
         waiting.fetch_sub(bytes, Ordering::Relaxed);
-        for result in &results {
-            rare.published.with_label_values(&["client", result_label(result)]).inc();
+        let mut answers = Vec::with_capacity(results.len());
+        for (ticket, result) in tickets.into_iter().zip(results) {
+            let source = if ticket.is_some() { "client" } else { "app" };
+            rare.published.with_label_values(&[source, result_label(&result)]).inc();
+            answers.extend(ticket.map(|ticket| (ticket, result)));
         }
-        inbox.push(Post::Published(tickets.into_iter().zip(results).collect()));
+        if !answers.is_empty() {
+            inbox.push(Post::Published(answers));
+        }
     }
 }
 

@@ -115,7 +115,7 @@ impl Pattern {
         })
     }
 
-    fn matches(&self, room: &str) -> bool {
+    pub(crate) fn matches(&self, room: &str) -> bool {
         match &self.placeholder {
             None => room == self.prefix,
             Some(_) => {
@@ -214,6 +214,15 @@ impl Rules {
         Err(Refusal::new(RefusalCode::Forbidden, "no rule allows joining this room"))
     }
 
+    /// Whether no rule is about an event, so that an app may decide. `in_room`: it names its room (plain).
+    pub(crate) fn has_none(&self, in_room: bool, event: &str) -> bool {
+        match (self.events.get(event), in_room) {
+            (Some((_, Verb::Relay(_))), true) | (Some(_), false) => false,
+            (_, true) => !self.open,
+            (None, false) => !self.open || !OPEN_EVENTS.contains(&event),
+        }
+    }
+
     fn class_of(&self, room: &str) -> Option<&RoomClass> {
         self.classes.iter().find(|class| class.pattern.matches(room))
     }
@@ -240,6 +249,9 @@ fn relay_to(relay: &Relay, room: String, event: &EventView<'_>) -> RelayTo {
         members_only: true,
     }
 }
+
+/// What [`open_event`] knows.
+const OPEN_EVENTS: [&str; 3] = ["join", "leave", "publish"];
 
 fn open_event(name: &str, event: &EventView<'_>) -> Result<Action, Refusal> {
     let mut args = event.args();

@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use fanfare_broker::redis::RedisOptions;
 use fanfare_edge::cluster::Secret;
 use fanfare_edge::rules::{RoomClass, Rules};
-use fanfare_edge::{Config, Limits, Origins, Timing};
+use fanfare_edge::{AppEndpoint, Config, Limits, Origins, Timing};
 use fanfare_protocol::Namespaces;
 use fanfare_redis::Prefix;
 
+use crate::app::AppSettings;
 use crate::file::FromFile;
 use crate::host;
 use crate::settings::{Fallback, Kind, LogFormat, SETTINGS, Setting, Settings};
@@ -68,7 +69,8 @@ pub(crate) fn resolve(
     check(&settings, &places)?;
     let files = files(&settings, open_files, &places)?;
     (settings.limits.connections, settings.limits.tunnels) = (files.connections, files.tunnels);
-    finish(settings, file.classes)
+    let app = settings.app.clone().endpoint().map_err(|(key, sentence)| places.error(key, sentence))?;
+    finish(settings, file.classes, app)
 }
 
 /// How errors call a setting: by the place where it was given, else by its key.
@@ -96,6 +98,7 @@ fn blank() -> Settings {
         origins: Origins::SameHostAnd(Vec::new()),
         cors_credentials: false,
         namespaces: Namespaces::new([]).expect("no name is no wrong name"),
+        app: AppSettings::default(),
         socketio_path: String::new(),
         plain_path: String::new(),
         client_dist: None,
@@ -224,7 +227,11 @@ fn files(settings: &Settings, open_files: u64, places: &Places<'_>) -> Result<Fi
     Ok(Files { connections, tunnels })
 }
 
-fn finish(settings: Settings, classes: Vec<RoomClass>) -> Result<Resolved, ConfigError> {
+fn finish(
+    settings: Settings,
+    classes: Vec<RoomClass>,
+    app: Option<AppEndpoint>,
+) -> Result<Resolved, ConfigError> {
     let names = classes.iter().map(|class| class.name.clone()).collect();
     let rules = Rules::new(classes).map_err(|error| ConfigError::new("rooms", error.to_string()))?;
     let rules = if settings.dev { rules.opened() } else { rules };
@@ -244,7 +251,7 @@ fn finish(settings: Settings, classes: Vec<RoomClass>) -> Result<Resolved, Confi
         private: settings.private,
         namespaces: settings.namespaces,
         rules,
-        app: None,
+        app,
         origins: if settings.dev { Origins::Any } else { settings.origins },
         cors_credentials: settings.cors_credentials,
         socketio_path: settings.socketio_path,
@@ -349,6 +356,13 @@ mod tests {
             &[("cluster_secret", "short")],
             &[("log_format", "xml")],
             &[("dev", "yes")],
+            &[("app_url", "http://127.0.0.1:1/")],
+            &[("app_secret", "0123456789abcdef")],
+            &[("app_url", "https://127.0.0.1:1/"), ("app_secret", "0123456789abcdef")],
+            &[("app_url", "127.0.0.1:1"), ("app_secret", "0123456789abcdef")],
+            &[("app_url", "http://127.0.0.1:1/"), ("app_secret", "short")],
+            &[("app_format", "xml")],
+            &[("app_namespaces", "admin")],
         ] {
             assert!(flags(list).is_err(), "{list:?}");
         }
@@ -375,6 +389,13 @@ mod tests {
         assert_eq!(few.edge.limits.connections, 225);
         let endless = resolve(vec![], vec![], FromFile::default(), u64::MAX).unwrap();
         assert_eq!(endless.edge.limits.connections, 1_000_000);
+    }
+
+    #[test]
+    fn the_secret_of_the_app_is_never_shown() {
+        let list = [("app_url", "http://h:1/x"), ("app_secret", "open sesame, please")];
+        let shown = format!("{:?}", flags(&list).unwrap());
+        assert!(shown.contains("http://h:1/x") && !shown.contains("sesame"), "{shown}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The binary: the only place that picks implementations, reads the environment and catches signals.
 
+mod app;
 mod arguments;
 mod banner;
 mod config;

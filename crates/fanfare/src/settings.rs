@@ -10,6 +10,8 @@ use fanfare_edge::{Limits, Origins, Timing};
 use fanfare_protocol::{NameError, Namespaces};
 use fanfare_redis::{Address, Prefix};
 
+use crate::app::{self, AppSettings};
+
 /// What the settings say, parsed and each within its range. [`SETTINGS`] fills it from the defaults first.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -27,6 +29,7 @@ pub(crate) struct Settings {
     pub(crate) origins: Origins,
     pub(crate) cors_credentials: bool,
     pub(crate) namespaces: Namespaces,
+    pub(crate) app: AppSettings,
     pub(crate) socketio_path: String,
     pub(crate) plain_path: String,
     pub(crate) client_dist: Option<PathBuf>,
@@ -93,6 +96,7 @@ pub(crate) enum Kind {
 
 const WHERE: &str = "Where";
 const WHO: &str = "Who may do what";
+const APP: &str = "The app callback";
 const TIMING: &str = "Timing";
 const BOUNDS: &str = "Bounds";
 const RUNNING: &str = "Running";
@@ -206,6 +210,85 @@ pub(crate) static SETTINGS: &[Setting] = &[
                Prefer FANFARE_CLUSTER_SECRET: flags can be read by everyone on the machine.",
     },
     Setting {
+        key: "app_url",
+        group: APP,
+        kind: Kind::Text { form: "URL", set: app::set_url },
+        fallback: Fallback::Derived("none: events without a rule are refused"),
+        help: "The app callback: where connects, events without a rule and disconnects are told, as \
+               http://127.0.0.1:8080/realtime. See docs/app-callback.md.",
+    },
+    Setting {
+        key: "app_secret",
+        group: APP,
+        kind: Kind::Text { form: "TEXT", set: app::set_secret },
+        fallback: Fallback::Derived("none; needed with app_url"),
+        help: "Signs what the app is told. Prefer FANFARE_APP_SECRET or the file: flags can be read by everyone on \
+               the machine.",
+    },
+    Setting {
+        key: "app_format",
+        group: APP,
+        kind: Kind::Text { form: "json|msgpack", set: app::set_format },
+        fallback: Fallback::Value("json"),
+        help: "How calls to the app and its answers are written.",
+    },
+    Setting {
+        key: "app_namespaces",
+        group: APP,
+        kind: Kind::List { form: "NAME,…", set: app::set_namespaces },
+        fallback: Fallback::Derived("all"),
+        help: "Namespaces that the app is told of, as /,/admin or /tenant-{id}.",
+    },
+    Setting {
+        key: "app_timeout",
+        group: APP,
+        kind: Kind::Duration {
+            range: (Duration::from_millis(10), MINUTE),
+            set: |to, value| to.app.timeout = value,
+        },
+        fallback: Fallback::Value("5s"),
+        help: "How long a call to the app may take, its waiting for a free place included.",
+    },
+    Setting {
+        key: "app_calls",
+        group: APP,
+        kind: Kind::Count { range: (1, 65_536), set: |to, value| to.limits.app_calls = value },
+        fallback: Fallback::Value("256"),
+        help: "Calls to the app at a time, each on a connection that is kept. Others wait.",
+    },
+    Setting {
+        key: "app_queue",
+        group: APP,
+        kind: Kind::Size { range: (64 * KIB, 64 * GIB), set: |to, value| to.limits.app_queue = value },
+        fallback: Fallback::Value("64MiB"),
+        help: "What may wait for the app, for the whole node; above it, calls fail as if the app were down.",
+    },
+    Setting {
+        key: "app_answer",
+        group: APP,
+        kind: Kind::Size { range: (KIB, 256 * MIB), set: |to, value| to.limits.app_answer = value },
+        fallback: Fallback::Value("1MiB"),
+        help: "The longest answer of the app.",
+    },
+    Setting {
+        key: "app_farewell",
+        group: APP,
+        kind: Kind::Duration {
+            range: (Duration::ZERO, Duration::from_secs(600)),
+            set: |to, value| to.timing.app_farewell = value,
+        },
+        fallback: Fallback::Value("30s"),
+        help: "How long the app is still told what a connection said before it was gone. Its disconnect is told in \
+               any case.",
+    },
+    Setting {
+        key: "app_farewells",
+        group: APP,
+        kind: Kind::Count { range: (0, 1 << 24), set: |to, value| to.limits.app_farewells = value },
+        fallback: Fallback::Value("10000"),
+        help: "Gone connections with more than their disconnect to tell; above it, only disconnects are told.",
+    },
+    Setting {
         key: "ping_interval",
         group: TIMING,
         kind: Kind::Duration {
@@ -283,6 +366,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "How long the change from long-polling to a WebSocket may take; after it, polling goes on.",
     },
     Setting {
+        key: "ack_timeout",
+        group: TIMING,
+        kind: Kind::Duration {
+            range: (Duration::from_millis(10), Duration::from_secs(600)),
+            set: |to, value| to.timing.ack_timeout = value,
+        },
+        fallback: Fallback::Value("5s"),
+        help: "How long a client may take to acknowledge an event where nobody says how long.",
+    },
+    Setting {
         key: "connections",
         group: BOUNDS,
         kind: Kind::Count { range: (1, 1 << 24), set: |to, value| to.connections = Some(value) },
@@ -348,6 +441,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         kind: Kind::Size { range: (KIB, 256 * MIB), set: |to, value| to.limits.publish_body = value },
         fallback: Fallback::Value("1MiB"),
         help: "Body of a POST /v1/publish.",
+    },
+    Setting {
+        key: "acks",
+        group: BOUNDS,
+        kind: Kind::Count { range: (1, 1 << 24), set: |to, value| to.limits.acks = value },
+        fallback: Fallback::Value("100000"),
+        help: "Acknowledgements that clients were asked for and have not given, shared out among the shards.",
     },
     Setting {
         key: "post_budget",

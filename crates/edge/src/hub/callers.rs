@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
@@ -54,7 +55,7 @@ enum Heard {
     Nothing,
     Gone,
     /// A handshake to go on with, the bytes of its request, and what is kept of it.
-    Handshake(Terms, usize, Option<Box<Handshake>>),
+    Handshake(Terms, usize, Option<Arc<Handshake>>),
     Other,
 }
 

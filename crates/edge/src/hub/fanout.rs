@@ -66,7 +66,13 @@ struct Mark<'r> {
 impl Shard {
     /// The part of this shard in a publication that several shards deliver.
     pub(super) fn deliver_shared(&mut self, shared: &Arc<Shared>) {
+        if shared.expected.is_some() {
+            self.receivers = Some(Vec::new());
+        }
         let reached = self.deliver(shared.namespace, &shared.publication, Some(shared));
+        if let (Some(expected), Some(receivers)) = (&shared.expected, self.receivers.take()) {
+            self.expect_acks_of(expected, shared.namespace, &receivers);
+        }
         if !reached && shared.missing.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.counters.add(Count::PublicationsUnwanted, 1);
         }
@@ -162,6 +168,9 @@ impl Shard {
         }
         connection.outbox.push(frame);
         self.counters.add(Count::Deliveries, 1);
+        if let Some(receivers) = &mut self.receivers {
+            receivers.push(slot);
+        }
         self.counters.level(Level::OutboxBytes, size as i64);
         self.counters.level(Level::OutboxFrames, 1);
         if connection.flow.blocked.is_some() {
@@ -175,7 +184,7 @@ impl Shard {
     }
 
     /// Stamps everyone in a room (or the one session of that id), so that [`Shard::mark`] passes them by.
-    fn stamp_room(&mut self, namespace: NamespaceId, room: &str) {
+    pub(super) fn stamp_room(&mut self, namespace: NamespaceId, room: &str) {
         if let Some(id) = self.members.find(namespace, room) {
             for member in &self.members.room(id).members {
                 if let Some(connection) = self.connections.get_mut(member.slot as usize) {

@@ -1,7 +1,7 @@
 //! Shard 0 and the broker's feed: what the node wants goes out, what is published comes in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fanfare_broker::{Channel, Delivery, Feed, Turn};
@@ -10,7 +10,7 @@ use mio::Interest as Readiness;
 use mio::unix::SourceFd;
 
 use super::FeedLink;
-use super::inbox::{Inbox, Post, Shared};
+use super::inbox::{Inbox, Post};
 use super::interest::{Shards, Wish};
 use super::shard::{FEED, Shard};
 use crate::metrics::Count;
@@ -133,7 +133,7 @@ impl Shard {
     fn delivery(&mut self, delivery: Delivery<'_>) {
         match delivery {
             Delivery::Publication { channel, publication } => self.publication(channel, publication),
-            Delivery::Request { .. } => {}
+            Delivery::Request { namespace, request, .. } => self.request(namespace, request),
             Delivery::Active(channel) => self.settled(channel, None),
             Delivery::Refused { channel, reason } => self.settled(channel, Some(reason)),
             Delivery::Malformed { channel, reason } => {
@@ -185,21 +185,7 @@ impl Shard {
         if shards.without(0).is_empty() {
             return self.deliver_here(namespace, &publication);
         }
-        let shared = Arc::new(Shared {
-            namespace,
-            publication: publication.into_owned(),
-            since: self.now,
-            missing: AtomicUsize::new(shards.iter().count()),
-            frames: Default::default(),
-        });
-        for shard in shards.without(0).iter() {
-            if !self.parcels[shard].deliver(&self.context.inboxes[shard], shared.clone()) {
-                self.counters.add(Count::ShardQueueFull, 1);
-            }
-        }
-        if shards.contains(0) {
-            self.deliver_shared(&shared);
-        }
+        self.hand_out(namespace, publication, shards, None);
     }
 
     /// The shards that a publication concerns.

@@ -293,7 +293,7 @@ impl Shard {
             return self.close_polling(slot, reason, until);
         }
         connection.flow.closing = Some(Closing { reason, until, answered: false, shut: false });
-        self.leave_everything(slot);
+        self.leave_everything(slot, reason);
         let mut wire = Vec::new();
         websocket::write_close(code, text, &mut wire);
         self.send(slot, Frame::from_wire(wire));
@@ -326,7 +326,7 @@ impl Shard {
         }
         let reason = Disconnect::Client;
         connection.flow.closing = Some(Closing { reason, until, answered: true, shut: false });
-        self.leave_everything(slot);
+        self.leave_everything(slot, reason);
         let mut wire = Vec::new();
         websocket::write_close(code, "", &mut wire);
         self.send(slot, Frame::from_wire(wire));
@@ -335,7 +335,7 @@ impl Shard {
 
     /// Drops a connection now.
     pub(super) fn remove(&mut self, slot: u32, reason: Disconnect) {
-        self.leave_everything(slot);
+        self.leave_everything(slot, reason);
         let Some(connection) = self.connections.try_remove(slot as usize) else { return };
         if connection.flow.blocked.is_some() {
             self.counters.level(Level::Blocked, -1);

@@ -10,7 +10,10 @@ use fanfare_broker::PublishError;
 use fanfare_protocol::{Encoding, Frame, NamespaceId, Publication, ReplyTo};
 use mio::net::TcpStream;
 
+use super::acks::Expected;
 use super::polling::Ask;
+use super::requests::Requested;
+use crate::app::Outcome;
 use crate::connection::Newcomer;
 use crate::http::gate::Permit;
 
@@ -54,6 +57,10 @@ pub(crate) enum Post {
     },
     /// Answers of the broker to what connections of this shard published.
     Published(Vec<(Ticket, Result<(), PublishError>)>),
+    /// What the app said, or that it did not.
+    Answered(Box<Outcome>),
+    /// From shard 0: something asked of every session of a namespace.
+    Request(Arc<Requested>),
     Drain {
         until: Instant,
     },
@@ -85,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) since: Instant,
     /// Shards that have not looked yet, or found nobody to give it to.
     pub(crate) missing: AtomicUsize,
+    /// The receivers are to acknowledge it.
+    pub(crate) expected: Option<Expected>,
     pub(crate) frames: [OnceLock<Option<Frame>>; Encoding::ALL.len()],
 }
 

@@ -106,11 +106,14 @@ impl Shard {
     /// Fails a join whose room the broker refused, when its turn comes.
     pub(super) fn fail_join(&mut self, slot: u32, which: RoomId) {
         if let Some(pending) = self.pending(slot) {
-            for step in &mut pending.steps {
-                if let Step::Join { room, refused, .. } = step
-                    && *room == which
-                {
-                    *refused = true;
+            for (step, _) in &mut pending.steps {
+                match step {
+                    Step::Join { room, refused, .. } if *room == which => *refused = true,
+                    Step::Settling(settling) => {
+                        let rooms = settling.rooms.iter_mut().filter(|(room, _)| *room == which);
+                        rooms.for_each(|(_, refused)| *refused = true);
+                    }
+                    _ => {}
                 }
             }
         }

@@ -35,12 +35,16 @@ impl LoneShard {
         let (publish, _) = PublishQueue::new(1, config.limits.publish_queue);
         // Nobody is handed to the HTTP runtime here.
         let (state, (http, _)) = (NodeState::default(), mpsc::unbounded_channel());
+        let (answers, _) = mpsc::unbounded_channel();
         let context = Arc::new(Context {
             config,
             tag: 1,
             label: "lone".to_owned(),
             metrics,
             publish,
+            app: None,
+            answers,
+            began: (Instant::now(), 0),
             inboxes,
             http,
             state,

@@ -1,8 +1,12 @@
 //! The hub: this node's members, split over shards. A shard is one thread that owns its connections.
 
+mod acks;
+mod asking;
 mod callers;
 mod doors;
+mod effects;
 mod fanout;
+mod farewells;
 mod feed;
 mod flush;
 mod inbox;
@@ -14,6 +18,7 @@ pub(crate) mod members;
 mod polling;
 mod reading;
 mod relay;
+mod requests;
 mod session;
 mod shard;
 mod timers;
@@ -25,9 +30,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use doors::Doors;
-use fanfare_broker::Feed;
+use fanfare_broker::{Asker, Feed};
+use fanfare_protocol::NamespaceId;
 use tokio::sync::{Notify, mpsc};
 
+use crate::app::App;
 use crate::config::Config;
 use crate::connection::Newcomer;
 use crate::http::serve::Handed;
@@ -50,6 +57,12 @@ pub(crate) struct Context {
     pub(crate) label: String,
     pub(crate) metrics: Metrics,
     pub(crate) publish: PublishQueue,
+    /// Who is told what clients do, where there is one.
+    pub(crate) app: Option<App>,
+    /// To the broker: answers to what others asked of this node.
+    pub(crate) answers: mpsc::UnboundedSender<(Asker, fanfare_broker::Answer)>,
+    /// When the node began, and the milliseconds of Unix time then.
+    pub(crate) began: (Instant, u64),
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     /// To the HTTP runtime: what shards do not serve themselves. Bounded by the gate.
     pub(crate) http: mpsc::UnboundedSender<Handed>,
@@ -62,6 +75,8 @@ pub(crate) struct NodeState {
     pub(crate) draining: AtomicBool,
     /// Connections that shards own.
     pub(crate) open: AtomicUsize,
+    /// Gone connections that have something left to tell the app.
+    pub(crate) farewells: AtomicUsize,
     /// Sockets that were ever given to shards.
     placed: AtomicUsize,
     /// Called when a shard has panicked.
@@ -100,6 +115,18 @@ impl NodeState {
 }
 
 impl Context {
+    /// Whether the app is told of what happens in a namespace.
+    pub(crate) fn app_of(&self, namespace: NamespaceId) -> Option<&App> {
+        self.app.as_ref().filter(|app| app.serves(&self.config.namespaces.name(namespace)))
+    }
+
+    /// Sends an answer to whoever asked this node.
+    pub(crate) fn answer(&self, asker: Asker, answer: fanfare_broker::Answer) {
+        if self.answers.send((asker, answer)).is_err() {
+            tracing::debug!("the runtime is gone, and with it the process soon");
+        }
+    }
+
     /// The shard for one more socket: the one with the fewest of two.
     fn place(&self) -> usize {
         let first = self.state.placed.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();

@@ -326,7 +326,7 @@ impl Shard {
     pub(super) fn close_polling(&mut self, slot: u32, reason: Disconnect, until: Instant) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.flow.closing = Some(Closing { reason, until, answered: false, shut: false });
-        self.leave_everything(slot);
+        self.leave_everything(slot, reason);
         self.dismiss_candidate(slot, Count::UpgradeFailed);
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let Transport::Polling(polling) = &connection.transport else { return };

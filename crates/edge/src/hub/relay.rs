@@ -43,7 +43,7 @@ impl Shard {
             sent_at: None,
             ack: None,
         };
-        self.context.publish.send(self.index, Job { publication, ticket }).map_err(|_| {
+        self.context.publish.send(self.index, Job { publication, ticket: Some(ticket) }).map_err(|_| {
             self.context.metrics.rare.limit_reached.with_label_values(&["publish_queue"]).inc();
             Refusal::new(RefusalCode::Limit, "too much waits to be published; slow down")
         })

@@ -6,12 +6,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fanfare_protocol::msgpack::EventView;
-use fanfare_protocol::{Closed, Command, Frame, NamespaceId, Refusal, RefusalCode, ReplyTo, Sid, plain};
+use fanfare_protocol::{
+    Closed, Command, Disconnect, Frame, NamespaceId, Refusal, RefusalCode, ReplyTo, Sid, plain,
+};
 
+use super::members::RoomId;
 use super::shard::Shard;
-use crate::connection::{Heartbeat, Machine, Pending, Session, Step};
+use crate::app::What;
+use crate::connection::{Asked, Heartbeat, Machine, Pending, Question, Session, Settling, Step};
 use crate::metrics::Count;
 use crate::rules::Action;
+
+/// Why a session ended that its client left, in the words of Socket.IO's server.
+pub(super) const LEFT: &str = "client namespace disconnect";
 
 /// Random bits from the system. Without them every session id could be guessed: better no node than such a one.
 pub(super) fn random<const N: usize>() -> [u8; N] {
@@ -31,26 +38,38 @@ impl Shard {
         if let Command::Pong = command {
             return self.pong(slot);
         }
-        if let Command::Event { .. } = command {
-            self.counters.add(Count::Events, 1);
+        match command {
+            // Taken at once, so that what comes in time counts as that; told in its turn.
+            Command::Ack { namespace, id, data } => return self.acknowledged(slot, namespace, id, data),
+            Command::Event { .. } => self.counters.add(Count::Events, 1),
+            _ => {}
         }
         if connection.pending.is_none() {
-            if let Some(step) = self.execute(slot, command)
-                && let Some(connection) = self.connections.get_mut(slot as usize)
-            {
-                connection.pending = Some(Box::new(Pending { steps: [step].into(), bytes: 0 }));
+            if let Some(step) = self.execute(slot, command) {
+                self.enqueue(slot, step, 0);
+            } else if self.pending(slot).is_some() {
                 self.advance(slot);
             }
             return;
         }
         let bytes = command_bytes(&command);
         let step = self.prepare(slot, command);
+        self.enqueue(slot, step, bytes);
+    }
+
+    /// Puts a step behind those that wait; where none do, its turn has come.
+    pub(super) fn enqueue(&mut self, slot: u32, step: Step, bytes: usize) {
         let limit = self.context.config.limits.pending_commands;
-        let Some(pending) = self.pending(slot) else { return };
-        pending.steps.push_back(step);
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let first = connection.pending.is_none();
+        let pending = connection.pending.get_or_insert_default();
+        pending.steps.push_back((step, bytes));
         pending.bytes += bytes;
         if pending.bytes > limit {
             self.set_paused(slot, true);
+        }
+        if first {
+            self.advance(slot);
         }
     }
 
@@ -61,8 +80,11 @@ impl Shard {
     /// Makes a waiting step of a command. What will need the broker asks it now, so that a hundred joins
     /// in a row wait once. What is to be refused is refused when its turn comes.
     fn prepare(&mut self, slot: u32, command: Command) -> Step {
+        let command = match command {
+            Command::Connect { namespace, auth } => return self.prepare_connect(slot, namespace, auth),
+            other => other,
+        };
         let join = match &command {
-            Command::Connect { namespace, .. } => return self.prepare_connect(slot, *namespace),
             Command::JoinRoom { room, .. } => {
                 self.context.config.rules.join(room).ok().map(|()| (NamespaceId::MAIN, room.to_string()))
             }
@@ -82,10 +104,9 @@ impl Shard {
         Step::Command(command)
     }
 
-    fn prepare_connect(&mut self, slot: u32, namespace: NamespaceId) -> Step {
+    fn prepare_connect(&mut self, slot: u32, namespace: NamespaceId, auth: Option<Box<[u8]>>) -> Step {
         let until = self.now + self.context.config.timing.join_timeout;
-        let mut session =
-            Session { namespace, random: u64::from_ne_bytes(random()), connected: false, active: false };
+        let mut session = self.new_session(namespace);
         let sid: Arc<str> = self.sid(slot, &session).to_string().into();
         session.active = self.want(namespace, &sid);
         if let Some(connection) = self.connections.get_mut(slot as usize) {
@@ -93,22 +114,40 @@ impl Shard {
             connection.connect_by = None;
         }
         self.await_by(slot, until);
-        Step::Connect { namespace, until }
+        Step::Connect { namespace, random: session.random, until, auth }
+    }
+
+    fn new_session(&self, namespace: NamespaceId) -> Session {
+        let since = self.now.saturating_duration_since(self.context.began.0).as_secs();
+        let since = u32::try_from(since).unwrap_or(u32::MAX);
+        Session { namespace, random: u64::from_ne_bytes(random()), connected: false, active: false, since }
+    }
+
+    /// Plain connections are in the main namespace from the start, unless an app has to let them in. They have no
+    /// channel of their own that would have to be waited for.
+    pub(super) fn enter(&mut self, slot: u32, namespace: NamespaceId) {
+        let session = Session { active: true, ..self.new_session(namespace) };
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        connection.sessions.push(session);
+        if self.context.app_of(namespace).is_none() {
+            return self.finish_connect(slot, &session);
+        }
+        let (random, until) = (session.random, self.now);
+        self.enqueue(slot, Step::Connect { namespace, random, until, auth: None }, 0);
     }
 
     /// Does the steps at the front of the queue that no longer wait.
     pub(super) fn advance(&mut self, slot: u32) {
         loop {
             let Some(pending) = self.pending(slot) else { return };
-            let Some(step) = pending.steps.pop_front() else { break };
-            match self.step(slot, step) {
-                None => {}
-                Some(waiting) => {
-                    if let Some(pending) = self.pending(slot) {
-                        pending.steps.push_front(waiting);
-                    }
-                    return;
+            let Some((step, bytes)) = pending.steps.pop_front() else { break };
+            pending.bytes -= bytes;
+            if let Some(waiting) = self.step(slot, step) {
+                if let Some(pending) = self.pending(slot) {
+                    pending.bytes += bytes;
+                    pending.steps.push_front((waiting, bytes));
                 }
+                return;
             }
         }
         if let Some(connection) = self.connections.get_mut(slot as usize) {
@@ -120,13 +159,18 @@ impl Shard {
     }
 
     /// Does one step, or gives it back where it still waits.
-    pub(super) fn step(&mut self, slot: u32, step: Step) -> Option<Step> {
+    fn step(&mut self, slot: u32, step: Step) -> Option<Step> {
         match step {
-            Step::Connect { namespace, until } => {
-                let session = *self.connections.get(slot as usize)?.session(namespace)?;
+            Step::Connect { namespace, random, until, auth } => {
+                let connection = self.connections.get_mut(slot as usize)?;
+                let handshake = connection.handshake.clone();
+                let session = *connection.session_mut(namespace, random)?;
+                if self.context.app_of(namespace).is_some() {
+                    return self.ask_app(slot, session, What::Connect { handshake, auth }, Question::Connect);
+                }
                 // While the broker is away the client is not kept waiting: its channel follows later.
                 if !session.active && self.link_up && until > self.now {
-                    return Some(step);
+                    return Some(Step::Connect { namespace, random, until, auth });
                 }
                 self.finish_connect(slot, &session);
                 None
@@ -138,11 +182,26 @@ impl Shard {
                 self.finish_join(slot, room, reply, refused);
                 None
             }
-            Step::Command(command) => {
-                if let Some(pending) = self.pending(slot) {
-                    pending.bytes = pending.bytes.saturating_sub(command_bytes(&command));
+            Step::Command(command) => self.execute(slot, command),
+            Step::Tell(session, what) => self.ask_app(slot, session, *what, Question::Nothing),
+            Step::Asked(_) => Some(step),
+            Step::Settling(settling) => {
+                let Session { namespace, random, .. } = settling.asked.session;
+                // Who was thrown out meanwhile has left its rooms.
+                let session =
+                    self.connections.get_mut(slot as usize)?.session_mut(namespace, random).copied();
+                match session {
+                    Some(session) if !self.is_settled(&settling, &session) => Some(Step::Settling(settling)),
+                    Some(session) => {
+                        let asked = Asked { session, ..settling.asked };
+                        self.take_effect(slot, Settling { asked, ..*settling });
+                        None
+                    }
+                    None => {
+                        self.take_effect_gone(slot, *settling);
+                        None
+                    }
                 }
-                self.execute(slot, command)
             }
         }
     }
@@ -150,13 +209,13 @@ impl Shard {
     /// Does a command whose turn it is. A join that has to wait for the broker comes back as a step.
     fn execute(&mut self, slot: u32, command: Command) -> Option<Step> {
         match command {
-            Command::Connect { namespace, .. } => return Some(self.prepare_connect(slot, namespace)),
+            Command::Connect { namespace, auth } => return Some(self.prepare_connect(slot, namespace, auth)),
             Command::ConnectClosed { namespace, reason } => self.refuse_namespace(slot, &namespace, reason),
-            // Nobody asks for one yet, and unknown ones mean nothing.
+            // Taken before it could wait.
             Command::Ack { .. } => {}
             Command::Leave { namespace } => self.leave_namespace(slot, namespace),
             Command::Event { namespace, room, data, reply } => {
-                return self.event(slot, namespace, room.as_deref(), &data, reply);
+                return self.event(slot, namespace, room, data, reply);
             }
             Command::JoinRoom { room, reply } => {
                 return match self.context.config.rules.join(&room) {
@@ -180,13 +239,17 @@ impl Shard {
         &mut self,
         slot: u32,
         namespace: NamespaceId,
-        room: Option<&str>,
-        data: &[u8],
+        room: Option<Box<str>>,
+        data: Vec<u8>,
         reply: Option<ReplyTo>,
     ) -> Option<Step> {
-        // A namespace that was left takes the events with it that were sent into it.
-        self.connections.get(slot as usize)?.session(namespace)?;
-        match self.action(room, data) {
+        // A namespace that was left, or never let it in, takes the events with it that were sent into it.
+        let session = *self.connections.get(slot as usize)?.session(namespace).filter(|s| s.connected)?;
+        if self.is_for_app(&session, room.as_deref(), &data) {
+            let what = What::Event { room, data, ack: reply.is_some() };
+            return self.ask_app(slot, session, what, Question::Event { reply });
+        }
+        match self.action(room.as_deref(), &data) {
             Ok(Action::Join(room)) => self.join(slot, namespace, &room, reply),
             Ok(Action::Leave(room)) => {
                 self.leave_room(slot, namespace, &room);
@@ -212,7 +275,7 @@ impl Shard {
         }
     }
 
-    fn finish_connect(&mut self, slot: u32, session: &Session) {
+    pub(super) fn finish_connect(&mut self, slot: u32, session: &Session) {
         let sid = self.sid(slot, session);
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         if let Some(session) = connection.session_mut(session.namespace, session.random) {
@@ -220,11 +283,14 @@ impl Shard {
         }
         let everyone = self.members.everyone(session.namespace);
         self.members.join(slot, &mut connection.rooms, everyone);
-        if let Machine::SocketIo(machine) = &connection.machine {
-            let namespaces = &self.context.config.namespaces;
-            let frame = machine.connected(namespaces, session.namespace, &sid.to_string());
-            self.send(slot, frame);
-        }
+        let frame = match &connection.machine {
+            Machine::SocketIo(machine) => {
+                machine.connected(&self.context.config.namespaces, session.namespace, &sid.to_string())
+            }
+            Machine::Plain { .. } => plain::connection_success("connected"),
+            Machine::Echo(_) => return,
+        };
+        self.send(slot, frame);
     }
 
     fn refuse_namespace(&mut self, slot: u32, namespace: &str, reason: Closed) {
@@ -242,7 +308,25 @@ impl Shard {
         }
     }
 
+    /// The client leaves a namespace; the connection stays.
     fn leave_namespace(&mut self, slot: u32, namespace: NamespaceId) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let session = connection.session(namespace).copied();
+        self.leave_rooms_of(slot, namespace);
+        let Some(session) = session else { return };
+        self.end_session(slot, &session);
+        let words = self.last_words(slot, &session, LEFT);
+        let Some(connection) = self.connections.get_mut(slot as usize).filter(|_| !words.is_empty()) else {
+            return;
+        };
+        // Before what was asked after leaving.
+        let steps = &mut connection.pending.get_or_insert_default().steps;
+        for what in words.into_iter().rev() {
+            steps.push_front((Step::Tell(session, Box::new(what)), 0));
+        }
+    }
+
+    pub(super) fn leave_rooms_of(&mut self, slot: u32, namespace: NamespaceId) {
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let gone: Vec<usize> = (0..connection.rooms.len())
             .rev()
@@ -251,31 +335,31 @@ impl Shard {
         for position in gone {
             self.leave_at(slot, position);
         }
-        self.end_session(slot, namespace);
     }
 
-    fn end_session(&mut self, slot: u32, namespace: NamespaceId) {
+    pub(super) fn end_session(&mut self, slot: u32, session: &Session) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        let Some(at) = connection.sessions.iter().position(|session| session.namespace == namespace) else {
-            return;
-        };
-        let session = connection.sessions.remove(at);
+        let found = connection.sessions.iter().position(|own| own.random == session.random);
+        let Some(at) = found else { return };
+        connection.sessions.remove(at);
         if matches!(connection.machine, Machine::SocketIo(_)) {
-            let sid = self.sid(slot, &session).to_string();
-            self.unwant(namespace, &sid.into(), false);
+            let sid = self.sid(slot, session).to_string();
+            self.unwant(session.namespace, &sid.into(), false);
         }
     }
 
-    /// Takes a connection out of everything that others could reach it by.
-    pub(super) fn leave_everything(&mut self, slot: u32) {
+    /// Takes a connection out of everything that others could reach it by. What it said before is still told to the
+    /// app, and `reason` last.
+    pub(super) fn leave_everything(&mut self, slot: u32, reason: Disconnect) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        if let Some(pending) = connection.pending.take() {
-            for step in pending.steps {
-                if let Step::Join { room, .. } = step {
-                    self.members.room_mut(room).stop_waiting(slot);
-                    self.drop_room(room);
-                }
-            }
+        let pending = connection.pending.take();
+        let waited = pending.is_some();
+        let steps = pending.map_or_else(VecDeque::new, |pending| pending.steps);
+        for (step, _) in &steps {
+            self.stop_waiting(slot, step);
+        }
+        self.bid_farewell(slot, steps, reason);
+        if waited {
             // What the client says from now on is discarded, but heard: its own close ends the waiting.
             self.set_paused(slot, false);
         }
@@ -286,7 +370,20 @@ impl Shard {
         while let Some(session) =
             self.connections.get(slot as usize).and_then(|c| c.sessions.first().copied())
         {
-            self.end_session(slot, session.namespace);
+            self.end_session(slot, &session);
+        }
+    }
+
+    /// Lets go of the rooms that a step waits for.
+    pub(super) fn stop_waiting(&mut self, slot: u32, step: &Step) {
+        let rooms: &[(RoomId, bool)] = match step {
+            Step::Join { room, refused, .. } => &[(*room, *refused)],
+            Step::Settling(settling) => &settling.rooms,
+            _ => &[],
+        };
+        for (room, _) in rooms {
+            self.members.room_mut(*room).stop_waiting(slot);
+            self.drop_room(*room);
         }
     }
 

@@ -6,13 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fanfare_broker::Feed;
-use fanfare_protocol::{Command, Disconnect, Frame, NamespaceId, plain, socketio};
+use fanfare_protocol::{Command, Disconnect, Frame, NamespaceId, socketio};
 use mio::{Events, Interest as Readiness, Poll, Token};
 use prometheus::local::LocalHistogram;
 use slab::Slab;
 
+use super::acks::Acks;
+use super::asking::Told;
 use super::callers::{Arrival, Callers, caller_of};
 use super::doors::Doors;
+use super::farewells::Farewells;
 use super::feed::FeedDriver;
 use super::flush::Rings;
 use super::inbox::{Opening, Parcel, Post};
@@ -22,7 +25,7 @@ use super::timers::{Leaving, Pings};
 use super::upgrade::candidate_of;
 use super::wheel::{Entry, Wheel};
 use super::{Context, Inbox};
-use crate::connection::{Connection, Flow, Heartbeat, Machine, Newcomer, Session, Transport};
+use crate::connection::{Connection, Flow, Heartbeat, Machine, Newcomer, Transport};
 use crate::echo::Echo;
 use crate::engine_sid::{Secret, Spot};
 use crate::metrics::{Counters, Level};
@@ -90,6 +93,11 @@ pub(super) struct Shard {
     pub(super) commands: Vec<Command>,
     pub(super) now: Instant,
     pub(super) stamp: u64,
+    /// Who gets the publication that is being delivered, where it is to be acknowledged.
+    pub(super) receivers: Option<Vec<u32>>,
+    pub(super) acks: Acks,
+    pub(super) told: Told,
+    pub(super) farewells: Farewells,
     posts: VecDeque<Post>,
     generation: u32,
 }
@@ -143,6 +151,10 @@ impl Shard {
             commands: Vec::new(),
             now,
             stamp: 0,
+            receivers: None,
+            acks: Acks::default(),
+            told: Told::new(),
+            farewells: Farewells::default(),
             posts: VecDeque::new(),
             generation: 0,
             inbox,
@@ -213,6 +225,8 @@ impl Shard {
             sweep,
             leaving,
             self.next_report,
+            self.acks.next(),
+            self.farewells.next(),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         let wait = next.saturating_duration_since(Instant::now());
@@ -265,6 +279,8 @@ impl Shard {
                 Post::Refused { namespace, room } => self.room_refused(namespace, &room),
                 Post::Link { up } => self.link(up),
                 Post::Published(answers) => self.published(answers),
+                Post::Answered(outcome) => self.answered(*outcome),
+                Post::Request(requested) => self.requested(&requested),
                 Post::Drain { until } => self.drain(until),
             }
         }
@@ -351,7 +367,7 @@ impl Shard {
         Spot { shard: self.index as u8, slot, secret }.sid(&self.context.label)
     }
 
-    /// What a client hears first on a WebSocket: Engine.IO's open packet, or the plain greeting.
+    /// What a client hears first on a WebSocket, before it is in a namespace: Engine.IO's open packet.
     fn first_frame(&self, slot: u32) -> Option<Frame> {
         match &self.connections.get(slot as usize)?.machine {
             Machine::SocketIo(_) | Machine::Echo(Echo::Engine) => {
@@ -364,18 +380,8 @@ impl Shard {
                     config.limits.max_payload,
                 ))
             }
-            Machine::Plain { .. } => Some(plain::connection_success("connected")),
-            Machine::Echo(Echo::Bare) => None,
+            Machine::Plain { .. } | Machine::Echo(Echo::Bare) => None,
         }
-    }
-
-    /// Plain connections are in the main namespace from the start, and have no channel of their own.
-    fn enter(&mut self, slot: u32, namespace: NamespaceId) {
-        let random = u64::from_ne_bytes(super::session::random());
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        connection.sessions.push(Session { namespace, random, connected: true, active: false });
-        let everyone = self.members.everyone(namespace);
-        self.members.join(slot, &mut connection.rooms, everyone);
     }
 
     /// Appends a frame to a connection's outbox; it is written at the end of the turn.

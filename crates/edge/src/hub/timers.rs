@@ -31,6 +31,8 @@ impl Shard {
         self.expire_steps(now);
         self.expire_interest(now);
         self.expire_callers(now);
+        self.expire_acks();
+        self.expire_farewells();
         self.sweep_blocked();
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now, &mut fired);
@@ -73,6 +75,10 @@ impl Shard {
             return self.close(slot, Disconnect::ConnectTimeout);
         }
         match connection.heartbeat {
+            // Who is not read cannot be heard to answer.
+            Heartbeat::PongBy(by) if by <= now && connection.flow.paused => {
+                connection.heartbeat = Heartbeat::PongBy(now + timeout);
+            }
             Heartbeat::PongBy(by) if by <= now => return self.close(slot, Disconnect::PingTimeout),
             Heartbeat::PingAt(at) if at <= now => {
                 // A ping that is a tick late does not give more time; one that is later than that does.

@@ -4,7 +4,7 @@ use crate::command::Refusal;
 use crate::encoding::EncodeError;
 use crate::frame::Frame;
 use crate::json::{self, Bins};
-use crate::msgpack::{EventView, MsgpackError};
+use crate::msgpack::{self, EventView, MsgpackError, Token};
 use crate::publication::Publication;
 use crate::websocket::{self, Opcode};
 
@@ -38,6 +38,27 @@ pub fn reply(id: &str, outcome: Result<(), &Refusal>) -> Frame {
     })
 }
 
+/// The answer to a frame with an id, with arguments of the app's: a MessagePack array, shown as
+/// [`encode_event`] shows those of an event.
+pub fn answer(id: &str, args: Option<&[u8]>) -> Result<Frame, EncodeError> {
+    let Some(args) = args else { return Ok(reply(id, Ok(()))) };
+    let mut rest = args;
+    let Token::Array(count) = msgpack::read(&mut rest)? else { return Err(EncodeError::NotArguments) };
+    let mut wire = Vec::with_capacity(args.len() + args.len() / 4 + 64);
+    let frame = websocket::begin_frame(&mut wire);
+    wire.extend_from_slice(br#"{"type":"reply","id":"#);
+    wire.extend_from_slice(id.as_bytes());
+    wire.extend_from_slice(br#","ok":true"#);
+    let values = std::iter::from_fn(|| {
+        let (value, tail) = rest.split_at(msgpack::skip(rest).ok()?);
+        rest = tail;
+        Some(value)
+    });
+    write_arguments(values, count as usize, &mut wire)?;
+    websocket::finish_frame(&mut wire, frame, Opcode::Text);
+    Ok(Frame::from_wire(wire))
+}
+
 /// `{"type":"error",…}`: a refusal of a frame without an id.
 pub fn error(refusal: &Refusal) -> Frame {
     Frame::text(|out| {
@@ -64,19 +85,29 @@ pub fn encode_event(publication: &Publication<'_>, room: Option<&str>) -> Result
     }
     wire.extend_from_slice(br#","event":"#);
     json::write_str(&event.name(), &mut wire);
+    write_arguments(event.args(), event.arg_count(), &mut wire)?;
+    websocket::finish_frame(&mut wire, frame, Opcode::Text);
+    Ok(Frame::from_wire(wire))
+}
+
+/// Arguments as the last fields of an object, and its end.
+fn write_arguments<'a>(
+    args: impl Iterator<Item = &'a [u8]>,
+    count: usize,
+    wire: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     let mut binary = false;
-    let single = event.arg_count() == 1;
+    let single = count == 1;
     wire.extend_from_slice(if single { br#","data":"# } else { br#","args":["# });
-    for (at, arg) in event.args().enumerate() {
+    for (at, arg) in args.take(count).enumerate() {
         if at > 0 {
             wire.push(b',');
         }
-        json::from_msgpack(arg, &mut wire, Bins::Base64(&mut binary))?;
+        json::from_msgpack(arg, wire, Bins::Base64(&mut binary))?;
     }
     if !single {
         wire.push(b']');
     }
     wire.extend_from_slice(if binary { br#","binary":true}"# } else { b"}" });
-    websocket::finish_frame(&mut wire, frame, Opcode::Text);
-    Ok(Frame::from_wire(wire))
+    Ok(())
 }

@@ -4,5 +4,5 @@
 mod encode;
 mod machine;
 
-pub use encode::{connection_success, encode_event, error, ping_frame, reply};
+pub use encode::{answer, connection_success, encode_event, error, ping_frame, reply};
 pub use machine::{Machine, Rejected};

@@ -1,0 +1,210 @@
+//! Connections that are gone, of which the app has not heard everything: their last events, in order, then their
+//! disconnects. A farewell has no transport and gets no deliveries.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use fanfare_protocol::{Command, Disconnect};
+
+use super::session::LEFT;
+use super::shard::Shard;
+use crate::app::{Answer, Failure, Unanswered, What};
+use crate::connection::{Question, Session, Step};
+
+/// What the slot was, and which connection of it.
+type Key = (u32, u32);
+
+/// The farewells of one shard.
+#[derive(Debug, Default)]
+pub(super) struct Farewells {
+    waiting: HashMap<Key, Farewell>,
+    /// In the order in which they end.
+    due: VecDeque<(Instant, Key)>,
+}
+
+/// What is left to tell of one connection, behind the call that is under way.
+#[derive(Debug)]
+struct Farewell {
+    /// The session whose CONNECT the app is being asked about.
+    connecting: Option<u64>,
+    left: VecDeque<(Session, What)>,
+}
+
+impl Farewells {
+    /// When the next one has had its time.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.due.front().map(|due| due.0)
+    }
+}
+
+impl Shard {
+    /// Takes what a connection asked and was not yet told to the app.
+    pub(super) fn bid_farewell(&mut self, slot: u32, steps: VecDeque<(Step, usize)>, reason: Disconnect) {
+        let Some(connection) = self.connections.get(slot as usize).filter(|_| self.context.app.is_some())
+        else {
+            return;
+        };
+        let generation = connection.generation;
+        let mut open: VecDeque<Session> = connection.sessions.iter().copied().collect();
+        let (mut asked, mut connecting) = (false, None);
+        let mut left = VecDeque::new();
+        for (step, _) in steps {
+            match step {
+                Step::Asked(question) => {
+                    asked = true;
+                    connecting = (question.about == Question::Connect).then_some(question.session.random);
+                }
+                Step::Settling(settling) => {
+                    let session = settling.asked.session;
+                    if settling.asked.about == Question::Connect {
+                        self.told.insert(session.random, settling.answer.user.clone().flatten());
+                    }
+                    let tokens = self.take_effect_on_others(slot, &session, settling.answer);
+                    left.extend(tokens.into_iter().map(|token| (session, gone(token))));
+                }
+                Step::Tell(session, what) => left.push_back((session, *what)),
+                Step::Command(command) => self.keep_for_app(command, connecting, &mut open, &mut left),
+                // Who left before being let in was never there.
+                Step::Connect { random, .. } => open.retain(|session| session.random != random),
+                Step::Join { .. } => {}
+            }
+        }
+        for session in open {
+            left.extend(self.acks_of(slot, &session).into_iter().map(|token| (session, gone(token))));
+            left.push_back((session, What::Disconnect { reason: reason.reason() }));
+        }
+        left.retain(|(session, _)| self.app_knows(session, connecting));
+        self.part((slot, generation), asked, Farewell { connecting, left });
+    }
+
+    fn app_knows(&self, session: &Session, connecting: Option<u64>) -> bool {
+        self.told.contains_key(&session.random) || connecting == Some(session.random)
+    }
+
+    /// What the app is to hear of a command that waited.
+    fn keep_for_app(
+        &self,
+        command: Command,
+        connecting: Option<u64>,
+        open: &mut VecDeque<Session>,
+        left: &mut VecDeque<(Session, What)>,
+    ) {
+        match command {
+            Command::Event { namespace, room, data, .. } => {
+                // The earlier of two, as while it lived.
+                let session = open.iter().find(|session| session.namespace == namespace).copied();
+                if let Some(session) = session.filter(|session| self.app_knows(session, connecting))
+                    && self.is_without_rule(room.as_deref(), &data)
+                {
+                    // Nobody is there to be answered.
+                    left.push_back((session, What::Event { room, data, ack: false }));
+                }
+            }
+            Command::Leave { namespace } => {
+                let at = open.iter().position(|session| session.namespace == namespace);
+                if let Some(session) = at.and_then(|at| open.remove(at)) {
+                    left.push_back((session, What::Disconnect { reason: LEFT }));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins a farewell. Disconnects alone have no order to keep.
+    fn part(&mut self, key: Key, asked: bool, farewell: Farewell) {
+        let only_ends = farewell.left.iter().all(|(_, what)| matches!(what, What::Disconnect { .. }));
+        if !asked && only_ends {
+            return self.end_farewell(key, farewell);
+        }
+        let limit = self.context.config.limits.app_farewells;
+        if self.context.state.farewells.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.context.state.farewells.fetch_sub(1, Ordering::Relaxed);
+            self.context.metrics.rare.limit_reached.with_label_values(&["app_farewells"]).inc();
+            return self.end_farewell(key, farewell);
+        }
+        self.context.metrics.app.farewells.inc();
+        self.farewells.due.push_back((self.now + self.context.config.timing.app_farewell, key));
+        self.farewells.waiting.insert(key, farewell);
+        if !asked {
+            self.farewell_on(key);
+        }
+    }
+
+    /// Tells the next thing; the last one ends the farewell.
+    fn farewell_on(&mut self, key: Key) {
+        loop {
+            let Some(farewell) = self.farewells.waiting.get_mut(&key) else { return };
+            let Some((session, what)) = farewell.left.pop_front() else {
+                self.farewells.waiting.remove(&key);
+                return self.farewell_over();
+            };
+            if self.tell_app(key.0, key.1, session, what).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// The app answered a call about a connection that is gone.
+    pub(super) fn farewell_answered(&mut self, key: Key, session: &Session, result: Result<Answer, Failure>) {
+        let connecting = self.farewells.waiting.get(&key).and_then(|farewell| farewell.connecting);
+        let connects = connecting == Some(session.random);
+        let let_in = result.as_ref().is_ok_and(|answer| !answer.refused);
+        if connects && let_in {
+            let user = result.as_ref().ok().and_then(|answer| answer.user.clone().flatten());
+            self.told.insert(session.random, user);
+        }
+        let tokens = match result {
+            Ok(answer) if !answer.refused => self.take_effect_on_others(key.0, session, answer),
+            _ => Vec::new(),
+        };
+        let Some(farewell) = self.farewells.waiting.get_mut(&key) else { return };
+        farewell.connecting = None;
+        if connects && !let_in {
+            farewell.left.retain(|(left, _)| left.random != session.random);
+        }
+        for token in tokens.into_iter().rev() {
+            farewell.left.push_front((*session, gone(token)));
+        }
+        self.farewell_on(key);
+    }
+
+    /// Ends the farewells that have had their time.
+    pub(super) fn expire_farewells(&mut self) {
+        while let Some((until, key)) = self.farewells.due.front().copied() {
+            if until > self.now {
+                return;
+            }
+            self.farewells.due.pop_front();
+            if let Some(farewell) = self.farewells.waiting.remove(&key) {
+                self.end_farewell(key, farewell);
+                self.farewell_over();
+            }
+        }
+        if self.farewells.waiting.is_empty() {
+            self.farewells = Farewells::default();
+        }
+    }
+
+    /// Tells the ends, and counts what else was not told.
+    fn end_farewell(&mut self, key: Key, farewell: Farewell) {
+        for (session, what) in farewell.left {
+            if !matches!(what, What::Disconnect { .. }) {
+                self.context.metrics.app.untold.inc();
+            } else if self.told.contains_key(&session.random)
+                && let Err(failure) = self.tell_app(key.0, key.1, session, what)
+            {
+                tracing::debug!(?failure, "the app was not told of a disconnect");
+            }
+        }
+    }
+
+    fn farewell_over(&self) {
+        self.context.state.farewells.fetch_sub(1, Ordering::Relaxed);
+        self.context.metrics.app.farewells.dec();
+    }
+}
+
+fn gone(token: std::sync::Arc<str>) -> What {
+    What::Ack { token, outcome: Err(Unanswered::Disconnected) }
+}
