@@ -11,8 +11,11 @@ use fanfare_protocol::publication::from_json;
 use fanfare_protocol::websocket::{Opcode, write_frame};
 use fanfare_protocol::{EncodeError, Encoding, Frame, Namespaces, Publication, engineio, plain, socketio};
 
+/// What is done with one input.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is that of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("engineio_packet", engineio_packet),
     ("polling_payload", polling_payload),
     ("socketio_text", socketio_text),

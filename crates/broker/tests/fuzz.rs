@@ -88,7 +88,7 @@ fn the_corpora_and_their_damaged_forms_are_taken_without_a_panic() {
 }
 
 /// Runs a target, and says with which bytes where it fails.
-fn replay(name: &str, file: &str, target: fn(&[u8]), bytes: &[u8]) {
+fn replay(name: &str, file: &str, target: fuzz::Target, bytes: &[u8]) {
     if std::panic::catch_unwind(|| target(bytes)).is_err() {
         panic!("{name}, {file} damaged to {:?}\n{bytes:02x?}", String::from_utf8_lossy(bytes));
     }
