@@ -9,7 +9,7 @@ import path from 'node:path';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 import {
-  ask, collect, connectSocket, file, startEdge, startHaproxy, startRedis, until,
+  ask, collect, connectSocket, engine, file, openPolling, startEdge, startHaproxy, startRedis, until,
 } from './harness.mjs';
 import { CONFIG } from './harness/haproxy.mjs';
 import { Started, free } from './harness/owner.mjs';
@@ -22,8 +22,8 @@ file.after(() => rm(folder, { recursive: true, force: true }));
 async function startNginx(t, edges) {
   const port = await free();
   const config = (await readFile(shipped('nginx.conf'), 'utf8'))
-    .replace('127.0.0.1:3000', `127.0.0.1:${edges[0].port}`)
-    .replace('127.0.0.1:3010', `127.0.0.1:${edges[1].port}`)
+    .replaceAll('127.0.0.1:3000', `127.0.0.1:${edges[0].port}`)
+    .replaceAll('127.0.0.1:3010', `127.0.0.1:${edges[1].port}`)
     .replace('listen 8080', `listen 127.0.0.1:${port}`);
   const place = path.join(folder, 'nginx.conf');
   await writeFile(place, config);
@@ -46,6 +46,28 @@ test('the example of a config starts a node', async (t) => {
   // Addresses and Redis are those of this test.
   const own = config.replace(/^(listen|private|redis) *=/gm, '# $&');
   await startEdge(t, { config: own });
+});
+
+test('through nginx sessions go to their owners, upgrades too, and nothing is forwarded', async (t) => {
+  const redis = await startRedis(t);
+  const labelled = (label) => startEdge(t, { redis, dev: true, args: ['--label', label] });
+  const edges = [await labelled('edge1'), await labelled('edge2')];
+  const nginx = await startNginx(t, edges);
+  const options = { transports: ['polling', 'websocket'], reconnection: false };
+  const sockets = await until(
+    () => Promise.all(Array.from({ length: 20 }, () => connectSocket(t, nginx, options))).catch(() => null),
+    10_000, () => nginx.log,
+  );
+  await until(() => sockets.every((socket) => socket.io.engine.transport.name === 'websocket'), 15_000, 'all upgrade');
+  await Promise.all(sockets.map((socket) => ask(socket, 'join', 'r')));
+  const of = async (name) => Promise.all(edges.map((edge) => edge.metric(name)));
+  assert.deepEqual(await of('fanfare_memberships'), [10, 10]);
+  assert.deepEqual(await of('fanfare_forwarded_requests_total'), [0, 0]);
+  // The owner dies: the other one says that its sessions are gone, and serves their clients anew.
+  const session = await openPolling(edges[0]);
+  await edges[0].kill9();
+  const answer = await engine(nginx, { query: session.query });
+  assert.deepEqual([answer.status, JSON.parse(answer.text).code], [400, 1]);
 });
 
 test('through nginx clients reach two edges, and the other one while one leaves', async (t) => {

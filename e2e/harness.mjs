@@ -5,7 +5,7 @@ export { file, free } from './harness/owner.mjs';
 export { until, counted } from './harness/wait.mjs';
 export { startRedis } from './harness/redis.mjs';
 export { startEdge, ROOMS } from './harness/edge.mjs';
-export { startHaproxy } from './harness/haproxy.mjs';
+export { startHaproxy, startBlindHaproxy } from './harness/haproxy.mjs';
 export { fetchText, publish } from './harness/http.mjs';
 export { connectSocket, socketTo, ask, collect } from './harness/socket.mjs';
 export { connectPlain } from './harness/plain.mjs';

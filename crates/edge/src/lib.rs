@@ -64,6 +64,7 @@ const BACKLOG: i32 = 4096;
 pub struct Edge {
     context: Arc<Context>,
     hub: Arc<Hub>,
+    forwarding: Option<Arc<Forwarding>>,
     listen: SocketAddr,
     private: SocketAddr,
 }
@@ -149,13 +150,13 @@ impl Edge {
             }),
             private: private::router(own),
         };
-        let routes = match directory {
+        let (routes, forwarding) = match directory {
             Some(directory) => routes.joined(&context, &directory, gate),
-            None => routes,
+            None => (routes, None),
         };
         let front = |router| Front { router, rare: rare.clone(), header_timeout };
         tokio::spawn(serve(handed, front(routes.public), front(routes.private)));
-        Ok(Self { context, hub, listen: public_address, private: private_address })
+        Ok(Self { context, hub, forwarding, listen: public_address, private: private_address })
     }
 
     /// What this node's session ids begin with.
@@ -182,18 +183,22 @@ impl Edge {
         // Load balancers have to see it first: clients closed earlier would come back to this very node.
         tokio::time::sleep(DRAIN_NOTICE.min(window / 2)).await;
         self.hub.drain(until);
+        if let Some(forwarding) = &self.forwarding {
+            forwarding.drain(until);
+        }
         let last = until + Duration::from_secs(1);
         while self.is_busy() && Instant::now() < last {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Connections are open, or the app has not heard of every end.
+    /// Connections are open, the app has not heard of every end, or others' clients pass through.
     fn is_busy(&self) -> bool {
         let Context { state, app, .. } = &*self.context;
         state.open.load(Ordering::Acquire) > 0
             || state.farewells.load(Ordering::Acquire) > 0
             || app.as_ref().is_some_and(|app| app.open() > 0)
+            || self.forwarding.as_ref().is_some_and(|forwarding| forwarding.is_busy())
     }
 
     /// Resolves when a shard has panicked: the process has to end with a non-zero status.
@@ -233,7 +238,12 @@ struct Routes {
 impl Routes {
     /// The same for one of several nodes: clients of others' sessions are passed on, those of own ones come from
     /// other nodes, too.
-    fn joined(self, context: &Context, directory: &Arc<dyn Directory>, connections: Arc<Gate>) -> Self {
+    fn joined(
+        self,
+        context: &Context,
+        directory: &Arc<dyn Directory>,
+        connections: Arc<Gate>,
+    ) -> (Self, Option<Arc<Forwarding>>) {
         let (label, config, metrics) = (&context.label, &context.config, &context.metrics);
         let owning = Owning {
             label: label.as_str().into(),
@@ -245,11 +255,12 @@ impl Routes {
         };
         let node = cluster::Node { label, path: &config.socketio_path, limits: &config.limits };
         let (meters, rare) = (metrics.cluster.clone(), metrics.rare.clone());
-        let forwarding = Forwarding::new(&node, directory.clone(), meters, rare);
-        Self {
-            public: cluster::layer(self.public, Arc::new(forwarding)),
+        let forwarding = Arc::new(Forwarding::new(&node, directory.clone(), meters, rare));
+        let routes = Self {
+            public: cluster::layer(self.public, forwarding.clone()),
             private: self.private.merge(cluster::owner::router(owning)),
-        }
+        };
+        (routes, Some(forwarding))
     }
 }
 

@@ -21,6 +21,7 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 use prometheus::IntGauge;
 
+use super::leaving::{Leave, Leaving, leaving};
 use super::links::{Link, Links};
 use super::meters::Meters;
 use super::owner::{CLOSE, Forwarded, HELD};
@@ -70,6 +71,8 @@ pub(crate) struct Forwarding {
     pub(super) links: Arc<Links>,
     forwards: Arc<Gate>,
     pub(super) tunnels: Arc<Gate>,
+    leave: Leave,
+    pub(super) leaving: Leaving,
     pub(super) meters: Meters,
     pub(super) rare: Rare,
 }
@@ -94,7 +97,10 @@ pub(super) enum NotForwarded {
 
 impl Forwarding {
     pub(crate) fn new(node: &Node<'_>, directory: Arc<dyn Directory>, meters: Meters, rare: Rare) -> Self {
+        let (leave, leaving) = leaving();
         Self {
+            leave,
+            leaving,
             path: node.path.into(),
             links: Links::new(node.label, directory, node.limits.forwards),
             forwards: Gate::new(node.limits.forwards),
@@ -102,6 +108,16 @@ impl Forwarding {
             meters,
             rare,
         }
+    }
+
+    /// Ends what passes through this node, the last by `until`.
+    pub(crate) fn drain(&self, until: Instant) {
+        self.leave.by(until);
+    }
+
+    /// Whether anything passes through this node.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.meters.under_way.get() > 0 || self.meters.tunnels.get() > 0
     }
 
     /// The label of another node whose session the request is for. Preflights ask for no session.
@@ -146,7 +162,12 @@ impl Forwarding {
         let place = UnderWay { _permit: permit, gauge: self.meters.under_way.clone() };
         let begun = Instant::now();
         let link = self.links.to(label).await.ok_or(NotForwarded::Gone)?;
-        let (mut response, stream) = match exchange(link, request).await {
+        let mut leaving = self.leaving.clone();
+        let exchanged = tokio::select! {
+            exchanged = exchange(link, request) => exchanged,
+            () = leaving.turn() => Some(Exchanged::Cut),
+        };
+        let (mut response, stream) = match exchanged {
             Some(Exchanged::Answer(response, stream)) => (response, stream),
             Some(Exchanged::Cut) => {
                 let mut response = Response::new(Body::empty());

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::{Body, Bytes};
@@ -17,7 +17,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::owner::{LINK_PROTOCOL, STREAM_WINDOW};
@@ -27,9 +27,12 @@ use super::{CONNECT_TIME, Directory, LINK_PATH, Peer};
 /// From one sign of life to asking for the next.
 const PING_EVERY: Duration = Duration::from_millis(500);
 /// How long an owner may take to give one.
-const PING_ANSWER: Duration = Duration::from_millis(1_250);
+const PING_ANSWER: Duration = Duration::from_millis(1_200);
 /// How long a node that could not be connected to is not tried again.
 const REST: Duration = Duration::from_secs(1);
+/// Tunnels to one node that are being opened at a time: until a node has seen the proof, each of them takes a place on
+/// its private listener, which has 128.
+const OPENING: usize = 16;
 /// Bytes of what a node says when it refuses a link.
 const MAX_REFUSAL: usize = 1 << 10;
 /// Bytes that may be under way to this node, all answers of a link together.
@@ -68,6 +71,8 @@ pub(super) struct Link {
     pub(super) peer: Peer,
     /// Closed when the link ends.
     pub(super) ended: watch::Receiver<()>,
+    /// Taken while a tunnel is opened, see [`OPENING`].
+    pub(super) opening: Arc<Semaphore>,
 }
 
 /// Why there is no link.
@@ -153,7 +158,7 @@ impl Links {
             self.slots().remove(&label);
             return None;
         };
-        let dialed = timeout(CONNECT_TIME, self.connect(&label, peer.clone())).await;
+        let dialed = timeout(CONNECT_TIME, self.connect(&label, peer.clone(), &slot)).await;
         let (state, link) = match dialed.unwrap_or(Err(DialError::Silent)) {
             Ok(link) => (State::Up(link.clone()), Some(link)),
             Err(error) => {
@@ -166,7 +171,7 @@ impl Links {
     }
 
     /// An HTTP/1.1 request with a proof becomes an HTTP/2 connection: one secret, one place that checks it.
-    async fn connect(&self, label: &str, peer: Peer) -> Result<Link, DialError> {
+    async fn connect(&self, label: &str, peer: Peer, slot: &Arc<Slot>) -> Result<Link, DialError> {
         let secret = self.directory.secret().ok_or(DialError::NoSecret)?;
         let proof = secret.prove(&self.own, label, LINK_PATH, SystemTime::now());
         let request = Request::get(LINK_PATH)
@@ -196,8 +201,8 @@ impl Links {
             .handshake::<_, Bytes>(upgraded)
             .await?;
         let (held, ended) = watch::channel(());
-        tokio::spawn(keep(label.into(), connection, held));
-        Ok(Link { sender, peer, ended })
+        tokio::spawn(keep(label.into(), connection, held, Arc::downgrade(slot)));
+        Ok(Link { sender, peer, ended, opening: Arc::new(Semaphore::new(OPENING)) })
     }
 }
 
@@ -235,7 +240,7 @@ type Connection = h2::client::Connection<TokioIo<Upgraded>, Bytes>;
 
 /// Drives a link until it ends or the other side gives no sign of life. Dropping the connection fails what is under
 /// way; dropping `held` tells tunnels.
-async fn keep(label: Box<str>, mut connection: Connection, held: watch::Sender<()>) {
+async fn keep(label: Box<str>, mut connection: Connection, held: watch::Sender<()>, slot: Weak<Slot>) {
     let _held = held;
     let pings = connection.ping_pong();
     let ended = async {
@@ -250,7 +255,13 @@ async fn keep(label: Box<str>, mut connection: Connection, held: watch::Sender<(
             Ok(()) => tracing::debug!(node = &*label, "a link was closed"),
             Err(error) => tracing::debug!(node = &*label, %error, "a link broke"),
         },
-        () = ended => tracing::warn!(node = &*label, "a node gives no sign of life: its sessions are given up"),
+        () = ended => {
+            tracing::warn!(node = &*label, "a node gives no sign of life: its sessions are given up");
+            // Those who come now need not find it out once more.
+            if let Some(slot) = slot.upgrade() {
+                *slot.state() = State::Down(Instant::now() + REST);
+            }
+        }
     }
 }
 

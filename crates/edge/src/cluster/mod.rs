@@ -6,6 +6,7 @@
 
 mod fixed;
 mod forward;
+mod leaving;
 mod links;
 mod meters;
 pub(crate) mod owner;

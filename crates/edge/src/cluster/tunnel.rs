@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::forward::{Forwarding, NotForwarded, forwarded_for};
+use super::leaving::Leaving;
 use super::links::{Link, open as connect};
 use super::proof::PROOF;
 use super::relay::relay;
@@ -64,7 +65,8 @@ pub(super) async fn open(
         let gauge = forwarding.meters.tunnels.clone();
         let client = place.and_then(|place| place.take());
         let tunnel = Tunnel { _permit: permit, _client: client, gauge };
-        tokio::spawn(join(on_client, on_owner, link.ended, tunnel));
+        let until = Until { ended: link.ended, leaving: forwarding.leaving.clone() };
+        tokio::spawn(join(on_client, on_owner, until, tunnel));
     }
     Ok(Response::from_parts(head, Body::empty()))
 }
@@ -85,12 +87,20 @@ fn address(forwarding: &Forwarding, label: &str, request: Request) -> Option<Req
 }
 
 async fn ask(link: &Link, request: Request) -> Option<hyper::Response<hyper::body::Incoming>> {
+    let _opening = link.opening.acquire().await.ok()?;
     let mut sender = connect(&link.peer).await.ok()?;
     sender.send_request(request).await.ok()
 }
 
-/// Joins the sockets once both upgrades are done, until one of them ends or the link to the owner does.
-async fn join(on_client: OnUpgrade, on_owner: OnUpgrade, mut ended: watch::Receiver<()>, tunnel: Tunnel) {
+/// What ends a tunnel besides its two sides.
+struct Until {
+    ended: watch::Receiver<()>,
+    leaving: Leaving,
+}
+
+/// Joins the sockets once both upgrades are done, until one of them ends, the link to the owner does, or this node
+/// leaves.
+async fn join(on_client: OnUpgrade, on_owner: OnUpgrade, mut until: Until, tunnel: Tunnel) {
     let _tunnel = tunnel;
     let (Ok(client), Ok(owner)) = (on_client.await, on_owner.await) else { return };
     let (Some((mut client, early)), Some((mut owner, first))) = (socket(client), socket(owner)) else {
@@ -107,7 +117,8 @@ async fn join(on_client: OnUpgrade, on_owner: OnUpgrade, mut ended: watch::Recei
             tracing::trace!(%error, "a tunnel broke");
         },
         // Nothing is ever sent on it: it closes.
-        _ = ended.changed() => {}
+        _ = until.ended.changed() => {}
+        () = until.leaving.turn() => {}
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use hyper::header::{CONNECTION, CONTENT_TYPE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use hyper::{Method, StatusCode};
 
 use super::handshake::{Asked, EngineError, Public, Refused};
@@ -120,7 +120,11 @@ pub(super) async fn serve(public: &Public, request: Request) -> Response {
         Route::Elsewhere(label) => {
             tracing::debug!(%label, "a request of another node's session");
             public.count_refused(EngineError::UnknownSession);
-            refusal(EngineError::UnknownSession)
+            if request.headers().contains_key(UPGRADE) {
+                refusal_before_upgrade(EngineError::UnknownSession)
+            } else {
+                refusal(EngineError::UnknownSession)
+            }
         }
         Route::Dismiss => public.claim(request, None),
     }

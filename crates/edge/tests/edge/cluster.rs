@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare_edge::cluster::{FixedDirectory, Secret};
-use fanfare_edge::{Config, Directory, Limits};
+use fanfare_edge::{Config, Directory, Limits, Timing};
 
 use crate::event;
 use crate::harness::{Node, config};
@@ -133,4 +133,50 @@ fn the_session_of_a_dead_owner_is_unknown_at_once() {
     assert_eq!(polls.post("40").said(), UNKNOWN);
     let gone = r#"fanfare_forwarded_requests_total{kind="poll",result="gone"}"#;
     assert_eq!(entry.metric(gone), 2.0);
+}
+
+#[test]
+fn a_session_is_upgraded_through_another_node() {
+    let pair = Pair::start(&config());
+    let mut polls = pair.polls();
+    polls.says("40");
+    assert_eq!(polls.packets(1).len(), 1);
+    let path = format!("/socket.io/?EIO=4&transport=websocket&sid={}", polls.sid);
+    let mut socket = pair.entry.connect(&path);
+    socket.send("2probe");
+    assert_eq!(socket.text(), "3probe");
+    assert_eq!(polls.get().said(), (200, "6"));
+    socket.send("5");
+    socket.send(r#"421["join","r"]"#);
+    assert_eq!(socket.text(), r#"431[{"ok":true}]"#);
+    // More than a socket takes at once.
+    let filler = "x".repeat(900_000);
+    let batch = (0..5).map(|_| format!(r#"{{"room":"r","event":"e","data":"{filler}"}}"#));
+    pair.owner.publish(batch);
+    for _ in 0..5 {
+        assert_eq!(socket.text(), format!(r#"42["e","{filler}"]"#));
+    }
+    assert_eq!(pair.entry.metric("fanfare_tunnelled_connections"), 1.0);
+    assert_eq!(pair.forwarded("upgrade", "ok"), 1.0);
+    // The client's end, and the owner's.
+    drop(socket);
+    pair.owner.settles(r#"fanfare_connections{protocol="sio",transport="websocket"}"#, 0.0);
+    pair.entry.settles("fanfare_tunnelled_connections", 0.0);
+    let mut nobody = pair.polls();
+    nobody.sid = format!("owner.{}", "A".repeat(27));
+    let head = format!("GET {}\r\nconnection: upgrade\r\nupgrade: websocket", nobody.target());
+    let refused = nobody.gets.ask(&head.replace("polling", "websocket"), b"");
+    assert_eq!(refused.said(), (400, "Session ID unknown"));
+}
+
+#[test]
+fn a_node_that_leaves_ends_what_passes_through_it() {
+    let timing = Timing { drain_window: Duration::from_millis(300), ..config().timing };
+    let pair = Pair::start(&Config { timing, ..config() });
+    let mut polls = pair.polls();
+    polls.send_get();
+    pair.entry.settles("fanfare_forwarded_requests", 1.0);
+    pair.entry.runtime.block_on(pair.entry.edge.drain());
+    assert_eq!(pair.entry.metric("fanfare_forwarded_requests"), 0.0);
+    assert_eq!(polls.gets.response(), None);
 }
