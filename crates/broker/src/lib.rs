@@ -121,11 +121,14 @@ pub enum Malformed {
     TooDeep,
     /// Its namespace is not the channel's.
     WrongNamespace,
+    /// From a python-socketio before 5.14, whose pickles can run code in who reads them.
+    Pickle,
 }
 
 impl Malformed {
     /// Every reason.
-    pub const ALL: [Malformed; 4] = [Self::TooLarge, Self::Shape, Self::TooDeep, Self::WrongNamespace];
+    pub const ALL: [Malformed; 5] =
+        [Self::TooLarge, Self::Shape, Self::TooDeep, Self::WrongNamespace, Self::Pickle];
 
     /// The value of the metric label `reason`.
     pub fn label(self) -> &'static str {
@@ -134,6 +137,7 @@ impl Malformed {
             Self::Shape => "shape",
             Self::TooDeep => "too_deep",
             Self::WrongNamespace => "wrong_namespace",
+            Self::Pickle => "pickle",
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) enum Count {
     PublicationsRoom,
     PublicationsNamespace,
     PublicationsPublish,
+    PublicationsPython,
     /// Publications that nobody on this node was to get.
     PublicationsUnwanted,
     /// Publications that cannot be shown to clients, or whose namespace is not served.
@@ -375,6 +376,7 @@ impl Maker {
             received.with_label_values(&["room"]),
             received.with_label_values(&["namespace"]),
             received.with_label_values(&["publish"]),
+            received.with_label_values(&["python"]),
             self.counter(
                 "publications_unwanted_total",
                 "Publications that no connection of this node was to get.",

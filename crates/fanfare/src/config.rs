@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use fanfare_broker::foreign::PythonDialect;
 use fanfare_broker::redis::RedisOptions;
 use fanfare_edge::cluster::Secret;
 use fanfare_edge::rules::{RoomClass, Rules};
@@ -89,6 +90,8 @@ fn blank() -> Settings {
         private: nowhere,
         redis: None,
         prefix: Prefix::default(),
+        python_channel: None,
+        python_dialect: PythonDialect::default(),
         envelope: 0,
         advertise: None,
         cluster_secret: None,
@@ -239,8 +242,17 @@ fn finish(
         let host = host::hostname().unwrap_or_else(|| "node".to_owned());
         format!("{host}-{}", std::process::id())
     });
+    if let Some(channel) = &settings.python_channel
+        && settings.prefix.read(channel).is_some()
+    {
+        let reason =
+            format!("`{channel}` is one of the prefix's own channels; name the one of python-socketio");
+        return Err(ConfigError::new("python_channel", reason));
+    }
     let redis = settings.redis.map(|address| RedisOptions {
         prefix: settings.prefix,
+        python_channel: settings.python_channel,
+        python_dialect: settings.python_dialect,
         max_envelope: settings.envelope,
         ..RedisOptions::new(address, &node)
     });
@@ -289,6 +301,28 @@ mod tests {
     }
 
     #[test]
+    fn pythons_channel_is_named_apart_or_off() {
+        let with = |key, text| flags(&[("redis", "redis://host"), (key, text)]);
+        let channel =
+            |text| with("python_channel", text).map(|resolved| resolved.redis.unwrap().python_channel);
+        assert_eq!(channel("chat"), Ok(Some("chat".to_owned())));
+        assert_eq!(channel(""), Ok(None));
+        assert!(channel("socket.io#/#").unwrap_err().contains("prefix"));
+        let dialect =
+            |text| with("python_dialect", text).map(|resolved| resolved.redis.unwrap().python_dialect);
+        for (version, expected) in [
+            ("5.14.0", PythonDialect::Value),
+            ("5.15.0", PythonDialect::Value),
+            ("5.15.1", PythonDialect::Arguments),
+            ("6.0.0", PythonDialect::Arguments),
+        ] {
+            assert_eq!(dialect(version), Ok(expected), "{version}");
+        }
+        assert!(dialect("5.13.0").unwrap_err().contains("upgrade"));
+        assert!(dialect("new").unwrap_err().contains("5.15.1"));
+    }
+
+    #[test]
     fn defaults_are_the_edges_own() {
         let resolved = flags(&[]).unwrap();
         assert_eq!(resolved.edge.listen.to_string(), "127.0.0.1:3000");
@@ -299,6 +333,8 @@ mod tests {
         let redis = flags(&[("redis", "redis://host")]).unwrap().redis.unwrap();
         assert_eq!(redis.max_envelope, fanfare_broker::envelope::MAX_ENVELOPE);
         assert_eq!(redis.prefix, Prefix::default());
+        assert_eq!(redis.python_channel.as_deref(), Some("socketio"));
+        assert_eq!(redis.python_dialect, PythonDialect::Arguments);
         assert!(resolved.redis.is_none() && resolved.edge.page.is_none());
         assert!(!open(&resolved));
         assert_eq!(resolved.edge.origins, Origins::SameHostAnd(vec![]));

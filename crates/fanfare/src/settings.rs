@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fanfare_broker::foreign::PythonDialect;
 use fanfare_edge::cluster::Secret;
 use fanfare_edge::engine_sid::is_label;
 use fanfare_edge::{Limits, Origins, Timing};
@@ -19,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) private: SocketAddr,
     pub(crate) redis: Option<Address>,
     pub(crate) prefix: Prefix,
+    pub(crate) python_channel: Option<String>,
+    pub(crate) python_dialect: PythonDialect,
     pub(crate) envelope: usize,
     /// As `host:port`.
     pub(crate) advertise: Option<String>,
@@ -149,6 +152,23 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ),
         help: "Where the other nodes reach this node's private listener: they forward what is for sessions of this \
                node.",
+    },
+    Setting {
+        key: "python_channel",
+        group: WHERE,
+        kind: Kind::Text { form: "NAME", set: set_python_channel },
+        fallback: Fallback::Value("socketio"),
+        help: "Redis channel of python-socketio's managers, their `channel` argument; the prefix does not apply. \
+               Empty: not read.",
+    },
+    Setting {
+        key: "python_dialect",
+        group: WHERE,
+        kind: Kind::Text { form: "VERSION", set: set_python_dialect },
+        fallback: Fallback::Value("5.15.1"),
+        help: "Version of the python-socketio that publishes there, from 5.14.0. Up to 5.15.0 a list is one \
+               argument, since 5.15.1 several; nothing in it says which. Older ones write pickle, which is not \
+               read.",
     },
     Setting {
         key: "socketio_path",
@@ -513,6 +533,30 @@ fn set_redis(to: &mut Settings, text: &str) -> Result<(), String> {
 
 fn set_prefix(to: &mut Settings, text: &str) -> Result<(), String> {
     to.prefix = Prefix::new(text).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn set_python_channel(to: &mut Settings, text: &str) -> Result<(), String> {
+    if text.len() > 200 || text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+        return Err("python_channel has at most 200 bytes and no control characters".to_owned());
+    }
+    to.python_channel = Some(text.to_owned()).filter(|name| !name.is_empty());
+    Ok(())
+}
+
+fn set_python_dialect(to: &mut Settings, text: &str) -> Result<(), String> {
+    let parts: Option<Vec<u32>> = text.split('.').map(|part| part.parse().ok()).collect();
+    let Some([major, minor, patch]) = parts.as_deref().and_then(|parts| <[u32; 3]>::try_from(parts).ok())
+    else {
+        return Err(format!("`{text}` is no version; write for example 5.15.1"));
+    };
+    to.python_dialect = match (major, minor, patch) {
+        version if version < (5, 14, 0) => {
+            return Err(format!("python-socketio {text} writes pickle; upgrade it to 5.14 or newer"));
+        }
+        version if version < (5, 15, 1) => PythonDialect::Value,
+        _ => PythonDialect::Arguments,
+    };
     Ok(())
 }
 

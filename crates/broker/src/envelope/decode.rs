@@ -18,7 +18,9 @@ const MAX_ROOMS: usize = 65_536;
 /// As tolerant as emitters need: rooms, flags and except may be absent, nil or "", a room may be an integer,
 /// the namespace may be absent, elements and keys that nobody knows are skipped. An event whose name
 /// Socket.IO keeps for itself is refused, since clients break on it. Emitters whose `parser` option writes JSON
-/// are read, too.
+/// are read, too. A publisher that sends one copy to each room's channel, all of which name all rooms, is taken at its
+/// word: members of several rooms get several, as from Node. So is an empty list of rooms on a room's channel:
+/// everyone in the namespace, on the nodes that have the room.
 pub fn decode<'a>(payload: &'a [u8], namespace: &str, max: usize) -> Result<Publication<'a>, Malformed> {
     if payload.len() > max {
         return Err(Malformed::TooLarge);

@@ -86,6 +86,77 @@ fn what_old_emitters_leave_out_is_nothing() {
     assert_eq!(read(&bare_room).unwrap().rooms, rooms(&["r1"]));
 }
 
+/// Emitters in other languages, and the options of the official one, by what they put on the wire.
+#[test]
+fn odd_emitters_are_read() {
+    let one = |data: &str, to: &[&str]| Publication {
+        data: Cow::Owned(hex(data)),
+        ..publication("/", to, &[], false)
+    };
+    let head = "93 a7656d6974746572 83 a474797065 02 a464617461";
+    let cases = [
+        // Binary at two depths; the type stays 2.
+        (
+            format!(
+                "{head} 93a362696ec40401020304 81a175c4020506 a36e7370a12f 82a5726f6f6d7390a5666c61677380"
+            ),
+            one("93a362696ec40401020304 81a175c4020506", &[]),
+        ),
+        // socket.io-emitter 3.2: no except; type 5 with binary.
+        (
+            "93 a7656d6974746572 83 a474797065 05 a464617461 92a26869c40101 a36e7370a12f
+             82 a5726f6f6d73 91a27231 a5666c616773 80"
+                .to_owned(),
+            one("92a26869c40101", &["r1"]),
+        ),
+        // A numeric room of the official emitter.
+        (
+            format!("{head} 91a26869 a36e7370a12f 83a5726f6f6d73912aa5666c61677380a665786365707490"),
+            one("91a26869", &["42"]),
+        ),
+        // ziyasal's: a copy on each room's channel, each naming all rooms; flags are a text.
+        (
+            format!("{head} 91a26869 a36e7370a12f 82a5726f6f6d7392a27231a27232a5666c616773a0"),
+            one("91a26869", &["r1", "r2"]),
+        ),
+        (format!("{head} 91a26869 a36e7370a12f 82a5726f6f6d73a0a5666c616773a0"), one("91a26869", &[])),
+        // The Java emitter's raw strings know no str8: a text of 40 bytes is raw16.
+        (
+            format!(
+                "{head} 92a26869 da0028{} a36e7370a12f 82a5726f6f6d7391da00027231a5666c61677380",
+                "61".repeat(40)
+            ),
+            one(&format!("92a26869 da0028{}", "61".repeat(40)), &["r1"]),
+        ),
+        // Flags of servers: a time-out, compress, what is undefined.
+        (
+            format!(
+                "{head} 91a26869 a36e7370a12f 82a5726f6f6d7390a5666c61677383a774696d656f7574cd1388a8636f6d7072657373c2a178d40000"
+            ),
+            one("91a26869", &[]),
+        ),
+    ];
+    for (payload, expected) in cases {
+        assert_eq!(read(&hex(&payload)), Ok(expected), "{payload}");
+    }
+    // An id is passed on, as Node does.
+    let with_id = hex("93 c0 83 a474797065 02 a464617461 91a26869 a26964 07 80");
+    assert_eq!(read(&with_id).unwrap().ack, Some(7));
+}
+
+/// The official emitter's `parser` option may write JSON.
+#[test]
+fn json_of_a_custom_parser_is_read() {
+    let json = br#"["emitter",{"type":2,"data":["hi"],"nsp":"/"},{"rooms":["r1",42],"flags":{"volatile":true},"except":["x"]}]"#;
+    assert_eq!(read(json), Ok(publication("/", &["r1", "42"], &["x"], true)));
+    assert_eq!(decode(json, "/n", MAX_ENVELOPE), Err(Malformed::WrongNamespace));
+    for wrong in ["[", "[]", "[\"emitter\",{}]", "[1,{\"type\":2,\"data\":[]},{}]", "[\u{ff}"] {
+        assert_eq!(read(wrong.as_bytes()), Err(Malformed::Shape), "{wrong}");
+    }
+    let deep = format!("[1,{{\"type\":2,\"data\":[\"e\",{}{}]}},{{}}]", "[".repeat(600), "]".repeat(600));
+    assert_eq!(read(deep.as_bytes()), Err(Malformed::TooDeep));
+}
+
 #[test]
 fn wrong_shapes_are_refused() {
     for wrong in [

@@ -11,7 +11,10 @@ use crate::{Answer, Asker, SessionView};
 pub(crate) fn answer_of(asker: &Asker, answer: &Answer) -> Option<Vec<u8>> {
     match &asker.0 {
         AskedBy::Adapter { request, kind, .. } => Some(for_adapter(request, *kind, answer)),
-        AskedBy::Python { .. } => None,
+        AskedBy::Python { host, room, namespace, id } => match answer {
+            Answer::Acknowledged(args) => Some(for_python([host, room, namespace], *id, args)),
+            _ => None,
+        },
     }
 }
 
@@ -51,6 +54,19 @@ fn for_adapter(request: &str, kind: u64, answer: &Answer) -> Vec<u8> {
         }
         Answer::Acknowledged(_) | Answer::Done => {}
     }
+    out.push(b'}');
+    out
+}
+
+/// What python-socketio's managers wait for, each on the channel of all; binary as base64, for which they have no form.
+fn for_python([host, room, namespace]: [&str; 3], id: u64, args: &[u8]) -> Vec<u8> {
+    let mut out = b"{\"method\":\"callback\"".to_vec();
+    for (key, value) in [("host_id", host), ("sid", room), ("namespace", namespace)] {
+        out.extend_from_slice(format!(",\"{key}\":").as_bytes());
+        write_str(value, &mut out);
+    }
+    out.extend_from_slice(format!(",\"id\":{id},\"args\":").as_bytes());
+    json(args, &mut out);
     out.push(b'}');
     out
 }

@@ -4,9 +4,11 @@
 //! Like envelopes, what arrives is written by anyone and checked whole before anything of it is used.
 
 mod answer;
+mod python;
 mod requests;
 
 pub(crate) use answer::answer_of;
+pub use python::{FromPython, PythonDialect, decode_python};
 pub use requests::decode_request;
 
 use fanfare_protocol::json::{self, JsonError};

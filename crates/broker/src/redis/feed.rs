@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare_protocol::publication::{self, PublicationError};
+use fanfare_redis::ChannelName;
 use fanfare_redis::commands::link_name;
-use fanfare_redis::{ChannelName, Prefix};
 
 use super::RedisOptions;
 use super::inbox::Inbox;
@@ -13,7 +13,7 @@ use super::link::{Advance, Link, Wake};
 use super::resp::{Parsed, Said, parse};
 use super::subscriptions::{Refusal, Subscriptions};
 use crate::envelope::decode;
-use crate::foreign::decode_request;
+use crate::foreign::{FromPython, decode_python, decode_request};
 use crate::{Channel, Delivery, Feed, Malformed, Turn};
 
 /// What one turn hands out at most, in bytes of payload.
@@ -79,7 +79,7 @@ impl RedisFeed {
             return Ok(false);
         }
         while let Some(name) = self.subscriptions.next_already_active() {
-            if let Some(channel) = channel_of(&self.options.prefix, &name) {
+            if let Some(channel) = channel_of(&self.options, &name) {
                 sink(Delivery::Active(channel));
             }
         }
@@ -154,7 +154,7 @@ impl RedisFeed {
                     }
                     Parsed::TooLarge { channel, drop } => {
                         let channel = std::str::from_utf8(channel).map_err(|_| NOT_UTF8)?;
-                        if let Some(channel) = channel_of(&self.options.prefix, channel) {
+                        if let Some(channel) = channel_of(&self.options, channel) {
                             sink(Delivery::Malformed { channel, reason: Malformed::TooLarge });
                         }
                         inbox.drop_next(drop);
@@ -174,14 +174,14 @@ impl RedisFeed {
         match said {
             Said::Message { channel, payload } => {
                 let channel = std::str::from_utf8(channel).map_err(|_| NOT_UTF8)?;
-                if let Some(channel) = channel_of(&self.options.prefix, channel) {
-                    deliver(channel, payload, self.options.max_envelope, sink);
+                if let Some(channel) = channel_of(&self.options, channel) {
+                    deliver(channel, payload, &self.options, sink);
                 }
             }
             Said::Subscribed(name) => {
                 let name = std::str::from_utf8(name).map_err(|_| NOT_UTF8)?;
                 let wanted = self.subscriptions.subscribed(name).map_err(|error| error.to_string())?;
-                if let Some(channel) = channel_of(&self.options.prefix, name).filter(|_| wanted) {
+                if let Some(channel) = channel_of(&self.options, name).filter(|_| wanted) {
                     sink(Delivery::Active(channel));
                 }
             }
@@ -195,7 +195,7 @@ impl RedisFeed {
                 let reason = String::from_utf8_lossy(reason);
                 if let Refusal::Of(name) =
                     self.subscriptions.error(&reason).map_err(|error| error.to_string())?
-                    && let Some(channel) = channel_of(&self.options.prefix, &name)
+                    && let Some(channel) = channel_of(&self.options, &name)
                 {
                     self.retry_at.get_or_insert(now + RETRY_REFUSED);
                     sink(Delivery::Refused { channel, reason: &reason });
@@ -253,7 +253,12 @@ impl Feed for RedisFeed {
             Channel::Namespace(namespace) => ChannelName::Namespace(namespace),
             Channel::Publish => ChannelName::Publish,
             Channel::Requests(namespace) => ChannelName::Requests(namespace),
-            Channel::Python => return,
+            Channel::Python => {
+                if let Some(name) = &self.options.python_channel {
+                    self.subscriptions.want(name, wanted);
+                }
+                return;
+            }
         };
         self.options.prefix.write(channel, &mut self.name);
         self.subscriptions.want(&self.name, wanted);
@@ -284,7 +289,8 @@ impl Feed for RedisFeed {
     }
 }
 
-fn deliver(channel: Channel<'_>, payload: &[u8], max: usize, sink: &mut Sink<'_>) {
+fn deliver(channel: Channel<'_>, payload: &[u8], options: &RedisOptions, sink: &mut Sink<'_>) {
+    let max = options.max_envelope;
     match channel {
         Channel::Room { namespace, .. } | Channel::Namespace(namespace) => {
             sink(match decode(payload, namespace, max) {
@@ -303,12 +309,24 @@ fn deliver(channel: Channel<'_>, payload: &[u8], max: usize, sink: &mut Sink<'_>
             Ok(request) => Delivery::Request { channel, namespace, request },
             Err(reason) => Delivery::Malformed { channel, reason },
         }),
-        Channel::Python => sink(Delivery::Malformed { channel, reason: Malformed::Shape }),
+        Channel::Python => match decode_python(payload, options.python_dialect, max) {
+            Ok(FromPython::Publication(publication)) => {
+                sink(Delivery::Publication { channel: Channel::Python, publication })
+            }
+            Ok(FromPython::Request { namespace, request }) => {
+                sink(Delivery::Request { channel: Channel::Python, namespace: &namespace, request })
+            }
+            Ok(FromPython::Nothing) => {}
+            Err(reason) => sink(Delivery::Malformed { channel, reason }),
+        },
     }
 }
 
-fn channel_of<'a>(prefix: &Prefix, name: &'a str) -> Option<Channel<'a>> {
-    Some(match prefix.read(name)? {
+fn channel_of<'a>(options: &RedisOptions, name: &'a str) -> Option<Channel<'a>> {
+    let Some(channel) = options.prefix.read(name) else {
+        return (options.python_channel.as_deref() == Some(name)).then_some(Channel::Python);
+    };
+    Some(match channel {
         ChannelName::Room { namespace, room } => Channel::Room { namespace, room },
         ChannelName::Namespace(namespace) => Channel::Namespace(namespace),
         ChannelName::Publish => Channel::Publish,

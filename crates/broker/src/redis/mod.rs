@@ -16,11 +16,17 @@ use std::time::Duration;
 
 use fanfare_redis::{Address, Commands, Prefix};
 
+use crate::foreign::PythonDialect;
+
 /// Where Redis is and how it is used.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
     pub address: Address,
     pub prefix: Prefix,
+    /// The channel of python-socketio's managers, where they share this Redis. It has no prefix.
+    pub python_channel: Option<String>,
+    /// How they write it.
+    pub python_dialect: PythonDialect,
     /// This node's name, which CLIENT LIST shows for both links.
     pub node: String,
     /// Largest payload that is taken or published, in bytes.
@@ -35,6 +41,8 @@ impl RedisOptions {
         Self {
             address,
             prefix: Prefix::default(),
+            python_channel: None,
+            python_dialect: PythonDialect::default(),
             node: node.to_owned(),
             max_envelope: crate::envelope::MAX_ENVELOPE,
             ping_every: Duration::from_secs(1),
@@ -46,6 +54,6 @@ impl RedisOptions {
 /// Called inside a tokio runtime, which carries the command link.
 pub fn connect(options: RedisOptions) -> (Arc<RedisBroker>, RedisFeed) {
     let commands = Arc::new(Commands::connect(&options.address, &options.node));
-    let broker = RedisBroker::new(commands, options.prefix.clone(), options.max_envelope);
+    let broker = RedisBroker::new(commands, &options);
     (Arc::new(broker), RedisFeed::new(options))
 }

@@ -10,6 +10,7 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, PubsubInterface};
 use fred::types::Value;
 
+use super::RedisOptions;
 use crate::envelope::{Uid, channel_of, encode};
 use crate::foreign::answer_of;
 use crate::memory::now_micros;
@@ -23,14 +24,22 @@ const MAX_WAITING: usize = 64 << 20;
 pub struct RedisBroker {
     commands: Arc<Commands>,
     prefix: Prefix,
+    python_channel: Option<String>,
     uid: Uid,
     max_envelope: usize,
     waiting: AtomicUsize,
 }
 
 impl RedisBroker {
-    pub(super) fn new(commands: Arc<Commands>, prefix: Prefix, max_envelope: usize) -> Self {
-        Self { commands, prefix, uid: Uid::random(), max_envelope, waiting: AtomicUsize::new(0) }
+    pub(super) fn new(commands: Arc<Commands>, options: &RedisOptions) -> Self {
+        Self {
+            commands,
+            prefix: options.prefix.clone(),
+            python_channel: options.python_channel.clone(),
+            uid: Uid::random(),
+            max_envelope: options.max_envelope,
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     /// The link that publications leave by, for other commands.
@@ -75,7 +84,10 @@ impl RedisBroker {
         let Some(payload) = answer_of(&asker, &answer) else { return Ok(()) };
         let channel = match &asker.0 {
             AskedBy::Adapter { namespace, uid, .. } => self.prefix.responses(namespace, uid.as_deref()),
-            AskedBy::Python { .. } => return Ok(()),
+            AskedBy::Python { .. } => match &self.python_channel {
+                Some(channel) => channel.clone(),
+                None => return Ok(()),
+            },
         };
         self.check_size(payload.len())?;
         let mut share = Share { of: &self.waiting, bytes: 0 };

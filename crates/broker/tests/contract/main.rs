@@ -5,6 +5,7 @@ mod driver;
 mod faults;
 mod foreign;
 mod pair;
+mod python;
 mod registry;
 mod requests;
 mod server;

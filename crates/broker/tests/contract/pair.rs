@@ -39,6 +39,7 @@ pub(crate) fn over_redis() -> Pair {
 pub(crate) fn options(url: &str) -> RedisOptions {
     let mut options = RedisOptions::new(Address::parse(url).unwrap(), "node 1");
     options.max_envelope = 1 << 20;
+    options.python_channel = Some("socketio".to_owned());
     options
 }
 

@@ -124,7 +124,9 @@ impl Raw {
         let mut chunk = vec![0; 64 << 10];
         while answers.len() < count {
             let mut start = 0;
-            while let Some(len) = self.unread[start..].iter().position(|&byte| byte == b'\n') {
+            while answers.len() < count
+                && let Some(len) = self.unread[start..].iter().position(|&byte| byte == b'\n')
+            {
                 answers.push(String::from_utf8_lossy(&self.unread[start..start + len]).trim_end().to_owned());
                 start += len + 1;
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fanfare_broker::{Channel, Delivery, Feed, Turn};
+use fanfare_broker::{Channel, Delivery, Feed, Malformed, Turn};
 use fanfare_protocol::{NamespaceId, Publication};
 use mio::Interest as Readiness;
 use mio::unix::SourceFd;
@@ -49,6 +49,7 @@ impl Shard {
         let namespaces = &self.context.config.namespaces;
         if self.namespaces_wanted == 0 {
             driver.feed.want(Channel::Publish, true);
+            driver.feed.want(Channel::Python, true);
         }
         for id in namespaces.ids().skip(self.namespaces_wanted) {
             let namespace = namespaces.name(id);
@@ -139,6 +140,9 @@ impl Shard {
             Delivery::Malformed { channel, reason } => {
                 self.counters.malformed(reason);
                 tracing::debug!(?channel, reason = reason.label(), "a payload is no publication");
+                if reason == Malformed::Pickle {
+                    self.note_pickle();
+                }
             }
             Delivery::Up => {
                 tracing::info!("broker: feed connected");
@@ -172,7 +176,8 @@ impl Shard {
             match channel {
                 Channel::Room { .. } => Count::PublicationsRoom,
                 Channel::Namespace(_) => Count::PublicationsNamespace,
-                Channel::Publish | Channel::Python | Channel::Requests(_) => Count::PublicationsPublish,
+                Channel::Python => Count::PublicationsPython,
+                Channel::Publish | Channel::Requests(_) => Count::PublicationsPublish,
             },
             1,
         );
@@ -236,6 +241,17 @@ impl Shard {
                 reason,
                 refused,
                 "broker: a subscription was refused; asking again every 2 s"
+            );
+        }
+    }
+
+    /// A line a minute: an old server publishes many.
+    fn note_pickle(&mut self) {
+        if self.pickle_logged.is_none_or(|at| at + Duration::from_secs(60) <= self.now) {
+            self.pickle_logged = Some(self.now);
+            tracing::warn!(
+                "broker: a python-socketio before 5.14 publishes pickle, which is not read: what it emits reaches \
+                 nobody here; upgrade python-socketio to 5.14 or newer"
             );
         }
     }

@@ -65,6 +65,7 @@ pub(super) struct Shard {
     /// Channels that every node needs and the broker refuses.
     pub(super) deaf: Vec<String>,
     pub(super) refusal_logged: Option<Instant>,
+    pub(super) pickle_logged: Option<Instant>,
     pub(super) rings: Rings,
     pub(super) wheel: Wheel,
     pub(super) fired: Vec<Entry>,
@@ -130,6 +131,7 @@ impl Shard {
             parcels: context.inboxes.iter().map(|_| Parcel::default()).collect(),
             deaf: Vec::new(),
             refusal_logged: None,
+            pickle_logged: None,
             rings: Rings::default(),
             wheel: Wheel::new(shortest, now),
             fired: Vec::new(),
