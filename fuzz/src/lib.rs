@@ -3,7 +3,7 @@
 //! corpora, on stable.
 
 use fanfare_broker::envelope::{self, Uid};
-use fanfare_broker::foreign::decode_request;
+use fanfare_broker::foreign::{FromPython, PythonDialect, decode_python, decode_request};
 use fanfare_broker::{Malformed, Request};
 use fanfare_protocol::command::{Command, Payload};
 use fanfare_protocol::msgpack::{self, check_event};
@@ -15,7 +15,7 @@ use fanfare_protocol::{EncodeError, Encoding, Frame, Namespaces, Publication, en
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("engineio_packet", engineio_packet),
     ("polling_payload", polling_payload),
     ("socketio_text", socketio_text),
@@ -23,6 +23,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("plain_frame", plain_frame),
     ("redis_envelope", redis_envelope),
     ("redis_request", redis_request),
+    ("python_json", python_json),
     ("publication_json", publication_json),
 ];
 
@@ -132,6 +133,26 @@ pub fn redis_request(bytes: &[u8]) {
         }
     }
     assert_eq!(decode_request(bytes, "/", bytes.len().saturating_sub(1)).err(), too_large(bytes));
+}
+
+/// What a python-socketio manager publishes, in both ways to write arguments.
+pub fn python_json(bytes: &[u8]) {
+    for dialect in [PythonDialect::Arguments, PythonDialect::Value] {
+        match decode_python(bytes, dialect, LIMIT) {
+            Ok(
+                FromPython::Publication(publication)
+                | FromPython::Request { request: Request::Broadcast { publication, .. }, .. },
+            ) => {
+                assert_eq!(check_event(&publication.data), Ok(()));
+                shown("/", &publication.data);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(
+        decode_python(bytes, PythonDialect::Arguments, bytes.len().saturating_sub(1)).err(),
+        too_large(bytes)
+    );
 }
 
 /// A publication as JSON, over HTTP or on the channel for those.
