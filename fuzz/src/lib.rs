@@ -138,15 +138,13 @@ pub fn redis_request(bytes: &[u8]) {
 /// What a python-socketio manager publishes, in both ways to write arguments.
 pub fn python_json(bytes: &[u8]) {
     for dialect in [PythonDialect::Arguments, PythonDialect::Value] {
-        match decode_python(bytes, dialect, LIMIT) {
-            Ok(
-                FromPython::Publication(publication)
-                | FromPython::Request { request: Request::Broadcast { publication, .. }, .. },
-            ) => {
-                assert_eq!(check_event(&publication.data), Ok(()));
-                shown("/", &publication.data);
-            }
-            _ => {}
+        if let Ok(
+            FromPython::Publication(publication)
+            | FromPython::Request { request: Request::Broadcast { publication, .. }, .. },
+        ) = decode_python(bytes, dialect, LIMIT)
+        {
+            assert_eq!(check_event(&publication.data), Ok(()));
+            shown("/", &publication.data);
         }
     }
     assert_eq!(

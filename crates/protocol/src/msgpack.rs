@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use rmp::Marker;
 
+use crate::json;
+
 /// How many arrays and maps may be nested in each other, in MessagePack and in JSON. An event's own
 /// array is the first.
 pub const MAX_DEPTH: usize = 64;
@@ -28,7 +30,7 @@ pub enum MsgpackError {
     /// Send one value and nothing behind it.
     #[error("bytes behind the MessagePack value")]
     Trailing,
-    /// Send an array that starts with the event's name, a string or an integer.
+    /// Send an array that starts with the event's name, a string or a number.
     #[error("not an array that starts with an event name")]
     NotAnEvent,
     /// Use strings or integers as keys.
@@ -143,8 +145,8 @@ pub fn skip(bytes: &[u8]) -> Result<usize, MsgpackError> {
     Ok(bytes.len() - rest.len())
 }
 
-/// Checks that `data` is one whole event: an array of at least one element, the first a string or an
-/// integer, nothing behind it, every string UTF-8, at most [`MAX_DEPTH`] deep.
+/// Checks that `data` is one whole event: an array of at least one element, the first a string or a
+/// number that JSON can write, nothing behind it, every string UTF-8, at most [`MAX_DEPTH`] deep.
 pub fn check_event(data: &[u8]) -> Result<(), MsgpackError> {
     let mut rest = data;
     take_event(&mut rest)?;
@@ -218,13 +220,17 @@ impl<'a> EventView<'a> {
         match name {
             Token::Str(bytes) => text(bytes).map(|_| ())?,
             Token::Unsigned(_) | Token::Signed(_) => {}
+            Token::Float(value) if value.is_finite() => {}
             _ => return Err(MsgpackError::NotAnEvent),
         }
         Ok(Self { name, args: rest, arg_count })
     }
 
-    /// The event's name; a number as decimal text.
+    /// The event's name; a number as JavaScript writes it.
     pub fn name(&self) -> Cow<'a, str> {
+        if let Token::Float(value) = self.name {
+            return Cow::Owned(json::number(value));
+        }
         // `parse` took no other tokens.
         token_text(self.name).unwrap_or_default()
     }

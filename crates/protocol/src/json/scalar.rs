@@ -66,6 +66,14 @@ pub(super) fn write_float(value: f64, out: &mut Vec<u8>) {
     }
 }
 
+/// The text of a number, as [`write_float`] appends it.
+pub(crate) fn number(value: f64) -> String {
+    let mut text = Vec::new();
+    write_float(value, &mut text);
+    // Digits, signs and letters only.
+    String::from_utf8(text).unwrap_or_default()
+}
+
 /// Writes `digits` × 10^`exponent` in full, where it is integral.
 fn write_expanded(digits: &str, exponent: usize, out: &mut Vec<u8>) {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));

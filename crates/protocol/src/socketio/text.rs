@@ -44,7 +44,8 @@ pub(super) fn parse(text: &str) -> Option<Packet<'_>> {
         (namespace, rest) = rest.split_once(',').unwrap_or((rest, ""));
     }
     let (digits, json) = split_digits(rest);
-    let id = if digits.is_empty() { None } else { Some(digits.parse().ok()?) };
+    // Digits only. A number beyond 64 bits is none that a client counts to: nothing can be answered to it.
+    let id = digits.parse().ok();
     let json = if json.is_empty() { None } else { Some(json) };
     Some(Packet { kind, attachments, namespace, id, json })
 }

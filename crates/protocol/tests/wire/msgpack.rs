@@ -22,7 +22,9 @@ fn an_event_shows_its_name_and_arguments() {
     let args: Vec<&[u8]> = view.args().collect();
     assert_eq!(args, [&packed("\"x\"")[..], &packed(r#"{"a":[1,2]}"#), &packed("null")]);
     assert_eq!(event("hi", &args), data);
-    assert_eq!(EventView::parse(&packed("[-7]")).unwrap().name(), "-7");
+    for (json, name) in [("[-7]", "-7"), ("[1.5]", "1.5"), ("[1.0]", "1"), ("[1e21]", "1e21")] {
+        assert_eq!(EventView::parse(&packed(json)).unwrap().name(), name);
+    }
 }
 
 #[test]
@@ -34,7 +36,9 @@ fn only_whole_events_pass_the_check() {
         ("c0", MsgpackError::NotAnEvent),
         ("91 c0", MsgpackError::NotAnEvent),
         ("91 c4 01 61", MsgpackError::NotAnEvent),
-        ("91 cb 3ff0000000000000", MsgpackError::NotAnEvent),
+        ("91 cb 7ff8000000000000", MsgpackError::NotAnEvent),
+        ("91 cb fff0000000000000", MsgpackError::NotAnEvent),
+        ("91 c3", MsgpackError::NotAnEvent),
         ("91 a1", MsgpackError::Truncated),
         ("92 a1 61", MsgpackError::Truncated),
         ("91 a1 61 00", MsgpackError::Trailing),
@@ -48,7 +52,9 @@ fn only_whole_events_pass_the_check() {
     ] {
         assert_eq!(check_event(&hex(data)), Err(error), "{data}");
     }
-    for data in ["91 01", "91 a0", "92 a1 61 c4 01 ff", "91 d9 01 61", "dc 0001 a1 61"] {
+    for data in
+        ["91 01", "91 cb 3ff8000000000000", "91 a0", "92 a1 61 c4 01 ff", "91 d9 01 61", "dc 0001 a1 61"]
+    {
         assert_eq!(check_event(&hex(data)), Ok(()), "{data}");
     }
 }

@@ -153,6 +153,7 @@ fn before_joining() {
 fn after_joining() {
     for (json, data) in [
         (r#"{"type":2,"nsp":"/","data":[1]}"#, "[1]"),
+        (r#"{"type":2,"nsp":"/","data":[1.5]}"#, "[1.5]"),
         (
             r#"{"type":2,"nsp":"/","data":["a",{"_placeholder":true,"num":0}]}"#,
             r#"["a",{"_placeholder":true,"num":0}]"#,
@@ -173,7 +174,7 @@ fn after_joining() {
         r#"{"type":2,"nsp":"/","data":[]}"#,
         r#"{"type":2,"nsp":"/","data":[null]}"#,
         r#"{"type":2,"nsp":"/","data":[{}],"id":1}"#,
-        r#"{"type":2,"nsp":"/","data":[1.5]}"#,
+        r#"{"type":2,"nsp":"/","data":[true]}"#,
         r#"{"type":3,"nsp":"/","data":[]}"#,
         r#"{"type":3,"nsp":"/","data":[],"id":-1}"#,
     ] {

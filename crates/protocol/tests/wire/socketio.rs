@@ -41,6 +41,7 @@ fn connect_in_all_its_forms() {
         ("40{}", connect(MAIN, Some("{}"))),
         (r#"40{"a":1}"#, connect(MAIN, Some(r#"{"a":1}"#))),
         ("40123", connect(MAIN, None)),
+        (r#"40123{"a":1}"#, connect(MAIN, Some(r#"{"a":1}"#))),
         ("40/", connect(MAIN, None)),
         ("40/,", connect(MAIN, None)),
         ("40/admin", connect(ADMIN, None)),
@@ -68,7 +69,12 @@ fn before_joining_everything_but_connect_closes() {
         r#"40"s""#,
         "40[1]",
         "40null",
+        "40true",
         r#"40{"a":1"#,
+        "40{}x",
+        "40-1",
+        "40,",
+        "401-",
         "41",
         r#"42["x"]"#,
         "43[]",
@@ -107,7 +113,7 @@ fn packets_that_mean_nothing_are_ignored() {
 
 #[test]
 fn events_that_are_no_events_close() {
-    for packet in ["42[]", "42{}", r#"42"a""#, "42[null]", "42[{}]", "42[1.5]", "42null"] {
+    for packet in ["42[]", "42{}", r#"42"a""#, "42[null]", "42[{}]", "42[true]", "42[[]]", "42null"] {
         closes(packet);
     }
     for name in RESERVED {
@@ -121,7 +127,13 @@ fn events_are_taken_with_their_acknowledgement_id() {
     for (packet, json, id) in [
         (r#"42["connection"]"#, r#"["connection"]"#, None),
         (r#"42[1,"a"]"#, r#"[1,"a"]"#, None),
+        ("42[-1]", "[-1]", None),
+        ("42[1.5]", "[1.5]", None),
         (r#"42007["a"]"#, r#"["a"]"#, Some(7)),
+        // Beyond what the reference counts to exactly, and what anybody does.
+        (r#"4218446744073709551616["a"]"#, r#"["a"]"#, None),
+        (r#"4299999999999999999999999["a"]"#, r#"["a"]"#, None),
+        (r#"42["a"] "#, r#"["a"]"#, None),
         (r#"420["a",{"b":[1.5,null]}]"#, r#"["a",{"b":[1.5,null]}]"#, Some(0)),
         (r#"4218446744073709551615["a"]"#, r#"["a"]"#, Some(u64::MAX)),
         (r#"42/,["a"]"#, r#"["a"]"#, None),
@@ -149,9 +161,14 @@ fn malformed_packets_close() {
         r#"42abc["a"]"#,
         r#"42["a""#,
         r#"42["a"]]"#,
-        r#"4218446744073709551616["a"]"#,
-        r#"4299999999999999999999999["a"]"#,
+        r#"42["a"]x"#,
+        r#"42,["a"]"#,
+        r#"42/admin["a"]"#,
+        "44",
+        r#"44"m""#,
         r#"44{"message":"m"}"#,
+        "41[]",
+        "41null",
         r#"41{"a":1}"#,
         "43{}",
         r#"431"a""#,
@@ -192,8 +209,15 @@ fn placeholders_without_an_attachment_close() {
         r#"451-["a",{"_placeholder":true,"num":"0"}]"#,
         r#"451-["a",{"_placeholder":true,"num":-1}]"#,
         r#"451-["a",{"_placeholder":true,"num":0.5}]"#,
+        r#"451-["a",{"_placeholder":true,"num":null}]"#,
+        r#"451-["a",{"_placeholder":true,"num":"length"}]"#,
+        r#"451-["a",{"_placeholder":true,"num":[0]}]"#,
+        r#"451-["a",{"_placeholder":true,"num":{"valueOf":1}}]"#,
+        r#"451-["a",{"_placeholder":true,"num":18446744073709551616}]"#,
         r#"451-["a",{"_placeholder":true}]"#,
+        r#"451-["a",{"_placeholder":true,"num":{"_placeholder":true,"num":0}}]"#,
         r#"451-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]"#,
+        r#"452-["a",{"_placeholder":true,"num":0},{"a":[{"_placeholder":true,"num":0}]}]"#,
         r#"451-{"_placeholder":true,"num":0}"#,
         r#"451-[{"_placeholder":true,"num":0},"a"]"#,
     ] {
@@ -214,6 +238,34 @@ fn a_binary_event_waits_for_its_attachments() {
     let whole = Command::Event { namespace: MAIN, room: None, data, reply };
     assert_eq!(link.text("bAQIDBA=="), Ok(vec![whole]));
     assert_eq!(link.text(r#"42["next"]"#), Ok(vec![event(MAIN, r#"["next"]"#, None)]));
+}
+
+#[test]
+fn binaries_stand_anywhere_in_an_event() {
+    const PLACE: &str = r#"{"_placeholder":true,"num":0}"#;
+    for (json, data) in [
+        (format!(r#"["a",{PLACE}]"#), "92 a1 61 c4 01 07"),
+        (format!(r#"["a",[[{PLACE}]],1]"#), "93 a1 61 91 91 c4 01 07 01"),
+        (
+            format!(r#"["a",{{"b":{{"c":{PLACE}}},"d":null}}]"#),
+            "92 a1 61 82 a1 62 81 a1 63 c4 01 07 a1 64 c0",
+        ),
+        // Whatever else such an object holds goes with it, even what holds others.
+        (r#"["a",{"num":0,"x":[1],"_placeholder":true}]"#.to_owned(), "92 a1 61 c4 01 07"),
+        // The last one counts of keys that are repeated.
+        (r#"["a",{"_placeholder":true,"num":9,"num":0}]"#.to_owned(), "92 a1 61 c4 01 07"),
+        // These are no placeholders, and nothing takes the attachment's place.
+        (
+            r#"["a",{"_placeholder":1,"num":0}]"#.to_owned(),
+            "92 a1 61 82 ac 5f706c616365686f6c646572 01 a3 6e756d 00",
+        ),
+        (r#"["a"]"#.to_owned(), "91 a1 61"),
+    ] {
+        let mut link = Link::joined();
+        assert_eq!(link.text(&format!("451-{json}")), Ok(vec![]), "{json}");
+        let whole = Command::Event { namespace: MAIN, room: None, data: hex(data), reply: None };
+        assert_eq!(link.binary(&[7]), Ok(vec![whole]), "{json}");
+    }
 }
 
 #[test]
