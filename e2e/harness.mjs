@@ -16,3 +16,4 @@ export { SEPARATOR, engine, openPolling } from './harness/polling.mjs';
 export { startPython } from './harness/python.mjs';
 export { startBrowser } from './harness/browser.mjs';
 export { startSpec, SPEC } from './harness/spec.mjs';
+export { startApp } from './harness/app.mjs';

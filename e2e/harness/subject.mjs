@@ -21,9 +21,10 @@ const SETTINGS = {
 };
 
 // Starts one that knows the development events. `msgpack`: the reference has one parser for all clients.
-// `origins`: pages that may connect. `bundles`: the browser's client is served. The rest are options of Socket.IO's server, as numbers.
+// `origins`: pages that may connect. `bundles`: the browser's client is served. `app`: a started one answers instead
+// of the development events. The rest are options of Socket.IO's server, as numbers.
 export async function startSubject(owner, options = {}) {
-  const { namespaces = [], msgpack = false, origins = [], bundles = false, port, redis, ...timers } = options;
+  const { namespaces = [], msgpack = false, origins = [], bundles = false, app, port, redis, ...timers } = options;
   if (REFERENCE) {
     const cors = origins.length ? { origin: origins[0] === '*' ? '*' : origins, credentials: origins[0] !== '*' } : undefined;
     return startNode(owner, { redis, port, namespaces, cors, serveClient: bundles, ...(msgpack && { parser }), ...timers });
@@ -36,5 +37,6 @@ export async function startSubject(owner, options = {}) {
   if (namespaces.length) args.push('--namespaces', namespaces.join(','));
   if (origins.length) args.push('--origins', origins.join(','));
   if (bundles) args.push('--client-dist', BUNDLES);
-  return startEdge(owner, { dev: true, redis, port, args });
+  if (app) args.push(...app.edge.args);
+  return startEdge(owner, { dev: !app, redis, port, args, env: app?.edge.env });
 }
