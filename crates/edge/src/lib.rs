@@ -53,6 +53,8 @@ use crate::publish::PublishQueue;
 const PRIVATE_CONNECTIONS: usize = 128;
 /// Between saying that the node leaves and closing the first connection.
 const DRAIN_NOTICE: Duration = Duration::from_millis(1500);
+/// How long answers that were just given may take to be written.
+const LAST_ANSWERS: Duration = Duration::from_millis(50);
 /// `TCP_NOTSENT_LOWAT`: unsent bytes that the kernel holds per socket. Without it a stuck reader costs
 /// 4 MB of kernel memory.
 static NOT_SENT: libc::c_int = 16 << 10;
@@ -190,6 +192,8 @@ impl Edge {
         while self.is_busy() && Instant::now() < last {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        // The last answers of long-polling are written by the HTTP runtime.
+        tokio::time::sleep(LAST_ANSWERS).await;
     }
 
     /// Connections are open, the app has not heard of every end, or others' clients pass through.

@@ -7,6 +7,9 @@ use axum::response::{IntoResponse, Response};
 use hyper::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use hyper::{Method, StatusCode};
 
+use super::bundle;
+use super::coding::Coding;
+use super::cors::Cors;
 use super::handshake::{Asked, EngineError, Public, Refused};
 use super::{origin, polling, serve::Peer};
 use crate::app::handshake::Handshake;
@@ -94,8 +97,25 @@ pub(super) fn refusal_before_upgrade(error: EngineError) -> Response {
     (StatusCode::BAD_REQUEST, [(CONNECTION, "close"), (CONTENT_TYPE, "text/html")], text).into_response()
 }
 
-/// A request at the path of Socket.IO that no shard answered.
+/// A request below the path of Socket.IO that no shard answered. What browsers are told of it stands on every answer.
 pub(super) async fn serve(public: &Public, request: Request) -> Response {
+    let config = &public.context.config;
+    let cors = Cors::of(config, request.headers());
+    let file = bundle::file_of(config, request.uri().path()).map(str::to_owned);
+    let mut response = match file {
+        Some(file) => bundle::serve(config, &file, request).await,
+        None => answer(public, request, cors.as_ref()).await,
+    };
+    if let Some(cors) = cors {
+        cors.write(response.headers_mut());
+    }
+    response
+}
+
+async fn answer(public: &Public, request: Request, cors: Option<&Cors>) -> Response {
+    if let Some(response) = cors.and_then(|cors| cors.preflight(request.method())) {
+        return response;
+    }
     let route = match consider(public, &request) {
         Ok(route) => route,
         Err(response) => return *response,
@@ -106,7 +126,9 @@ pub(super) async fn serve(public: &Public, request: Request) -> Response {
             Ok(newcomer) => polling::open(public, newcomer).await,
             Err(refused) => public.refuse(refused),
         },
-        Route::Session(spot, Turn::Get) => polling::get(public, spot).await,
+        Route::Session(spot, Turn::Get) => {
+            polling::get(public, spot, Coding::accepted(request.headers())).await
+        }
         Route::Session(spot, Turn::Post) => polling::post(public, spot, request).await,
         Route::Session(spot, Turn::Other) => polling::other(public, spot).await,
         Route::Session(spot, Turn::Upgrade) => match polling::known(public, spot).await {

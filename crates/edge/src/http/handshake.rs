@@ -127,8 +127,6 @@ impl Terms {
 pub(crate) enum Refused {
     /// No path of a protocol.
     NotFound,
-    /// A file of the client library.
-    Bundle,
     Draining,
     Origin,
     /// Every place is taken.
@@ -143,9 +141,6 @@ pub(crate) fn judge(context: &Context, asked: &Asked<'_>) -> Result<Terms, Refus
     let socketio = asked.path.starts_with(&config.socketio_path);
     if !socketio && asked.path != config.plain_path {
         return Err(Refused::NotFound);
-    }
-    if socketio && asked.path.ends_with(".js") {
-        return Err(Refused::Bundle);
     }
     // The refusals that hold for every protocol. They close the transport: clients come back.
     if context.state.draining.load(Ordering::Relaxed) {
@@ -236,8 +231,7 @@ pub(crate) fn router(public: Public) -> Router {
 /// A request that no shard answered: long-polling, one that is refused, or an upgrade on a connection that was
 /// used before.
 async fn handshake(State(public): State<Public>, request: Request) -> Response {
-    let path = request.uri().path();
-    if path.starts_with(&public.context.config.socketio_path) && !path.ends_with(".js") {
+    if request.uri().path().starts_with(&public.context.config.socketio_path) {
         return engine::serve(&public, request).await;
     }
     public.upgrade(request)
@@ -325,11 +319,6 @@ impl Public {
             Refused::NotFound => {
                 let (socketio, plain) = (&config.socketio_path, &config.plain_path);
                 let text = format!("nothing here; clients connect at {socketio} or {plain}\n");
-                (StatusCode::NOT_FOUND, text).into_response()
-            }
-            Refused::Bundle => {
-                let text = "the browser bundle is not served here; load socket.io-client from your own bundle \
-                            or a CDN\n";
                 (StatusCode::NOT_FOUND, text).into_response()
             }
             Refused::Draining => {

@@ -1,6 +1,9 @@
 //! The HTTP side: clients' handshakes on the public listener; metrics, health and publishing on the
 //! private one.
 
+mod bundle;
+mod coding;
+mod cors;
 mod engine;
 pub(crate) mod gate;
 pub(crate) mod handshake;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use hyper::{HeaderMap, StatusCode};
 use tokio::sync::oneshot;
 
+use super::coding::Coding;
 use super::engine::refusal;
 use super::handshake::{EngineError, Public};
 use super::posts::{self, Unread};
@@ -17,6 +18,10 @@ use super::serve::CutConnection;
 use crate::connection::Newcomer;
 use crate::engine_sid::Spot;
 use crate::hub::{Answer, Ask, Inbox, Post};
+
+const NO_STORE: (HeaderName, &str) = (CACHE_CONTROL, "no-store");
+/// Headers of an answer with packets.
+const PAYLOAD: [(HeaderName, &str); 2] = [(CONTENT_TYPE, "text/plain; charset=UTF-8"), NO_STORE];
 
 /// Tells the shard when the request is dropped before its answer: its connection is gone.
 struct Guard {
@@ -56,13 +61,23 @@ pub(super) async fn open(public: &Public, newcomer: Newcomer) -> Response {
 }
 
 /// Waits for packets.
-pub(super) async fn get(public: &Public, spot: Spot) -> Response {
+pub(super) async fn get(public: &Public, spot: Spot, coding: Option<Coding>) -> Response {
     let (answer, answered) = oneshot::channel();
     let guard = Guard::new(public, spot, Ask::GetGone { spot });
     public.ask(spot, Ask::Get { spot, answer });
-    let answer = answered.await;
+    let response = match (answered.await, coding) {
+        (Ok(Answer::Payload(body)), Some(coding)) => encoded(body, coding),
+        (answer, _) => public.respond(answer.unwrap_or(Answer::Conflict)),
+    };
     guard.disarm();
-    public.respond(answer.unwrap_or(Answer::Conflict))
+    response
+}
+
+fn encoded(body: String, coding: Coding) -> Response {
+    match coding.encode(body) {
+        Ok(bytes) => (PAYLOAD, [(CONTENT_ENCODING, coding.name())], bytes).into_response(),
+        Err(body) => (PAYLOAD, body).into_response(),
+    }
 }
 
 /// Takes packets.
@@ -140,11 +155,8 @@ impl Public {
     }
 
     fn respond(&self, answer: Answer) -> Response {
-        const NO_STORE: (hyper::header::HeaderName, &str) = (CACHE_CONTROL, "no-store");
         match answer {
-            Answer::Payload(body) => {
-                ([(CONTENT_TYPE, "text/plain; charset=UTF-8"), NO_STORE], body).into_response()
-            }
+            Answer::Payload(body) => (PAYLOAD, body).into_response(),
             Answer::Taken => ([(CONTENT_TYPE, "text/html"), NO_STORE], "ok").into_response(),
             Answer::Refused(error) => {
                 self.count_refused(error);
