@@ -243,6 +243,8 @@ pub(crate) enum Step {
     Asked(Asked),
     /// The app answered, and the broker was asked for the rooms. Stands at the front only.
     Settling(Box<Settling>),
+    /// What is sent with the answer to a CONNECT. Stands at the front only.
+    Greeting(Box<Greeting>),
 }
 
 /// What the app was asked.
@@ -271,6 +273,14 @@ pub(crate) struct Settling {
     pub(crate) answer: Answer,
     /// The rooms to join, and whether the broker refused.
     pub(crate) rooms: Vec<(RoomId, bool)>,
+    pub(crate) until: Instant,
+}
+
+/// What an answer sends to a client that was just let in.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    pub(crate) session: Session,
+    pub(crate) answer: Answer,
     pub(crate) until: Instant,
 }
 

@@ -1,6 +1,7 @@
 //! Carrying the app's answers out: joins, leaves, emits, the acknowledgement, the end, in this order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fanfare_broker::{Answer as Reply, Asker};
 use fanfare_protocol::msgpack::{self, EventView, Token};
@@ -12,30 +13,48 @@ use super::acks::Purpose;
 use super::members::{Members, RoomId};
 use super::shard::Shard;
 use crate::app::{Answer, Emit, End, To, Unanswered, What};
-use crate::connection::{Asked, Machine, Question, Session, Settling, Step};
+use crate::connection::{Asked, Greeting, Machine, Question, Session, Settling, Step, Via};
 use crate::metrics::Count;
 use crate::publish::Job;
 
+/// Between the answer to a CONNECT and what the app sends with it. Node's `ws` gives out all frames of one read at
+/// once, so that who waits for one after the other would miss the second; the reference writes them apart.
+const GREETING_GAP: Duration = Duration::from_millis(5);
 /// A JavaScript `undefined` or null: what an asker gets where nobody has an answer.
 const NOTHING: u8 = 0xc0;
 
 impl Shard {
-    /// Carries an answer out whose rooms are settled. The CONNECT is answered before anything else.
-    pub(super) fn take_effect(&mut self, slot: u32, settling: Settling) {
-        let Settling { asked, answer, rooms, .. } = settling;
+    /// Carries an answer out whose rooms are settled. The CONNECT is answered before anything else; what is sent
+    /// with it may have to wait for a moment, as a step.
+    pub(super) fn take_effect(&mut self, slot: u32, settling: Settling) -> Option<Step> {
+        let Settling { asked, mut answer, rooms, .. } = settling;
         let Asked { session, about } = asked;
         if about == Question::Connect {
-            self.told.insert(session.random, answer.user.flatten());
+            self.told.insert(session.random, answer.user.take().flatten());
             self.finish_connect(slot, &session);
-        } else if let (Some(user), Some(told)) = (answer.user, self.told.get_mut(&session.random)) {
+        } else if let (Some(user), Some(told)) = (answer.user.take(), self.told.get_mut(&session.random)) {
             *told = user;
         }
         for (room, refused) in rooms {
             self.enter_room(slot, room, refused);
         }
-        for name in &answer.leave {
-            self.leave_room(slot, session.namespace, name);
+        for name in std::mem::take(&mut answer.leave) {
+            self.leave_room(slot, session.namespace, &name);
         }
+        let greets = about == Question::Connect && answer.emit.iter().any(|emit| emit.to == To::Sender);
+        if greets && self.connections.get(slot as usize).is_some_and(|c| c.transport.via() == Via::WebSocket)
+        {
+            let generation = self.connections.get(slot as usize)?.generation;
+            let until = self.now + GREETING_GAP;
+            self.greeted.push_back((until, slot, generation));
+            return Some(Step::Greeting(Box::new(Greeting { session, answer, until })));
+        }
+        self.send_effects(slot, session, about, answer);
+        None
+    }
+
+    /// The second half of an answer: what is sent, and the end.
+    pub(super) fn send_effects(&mut self, slot: u32, session: Session, about: Question, answer: Answer) {
         for emit in answer.emit {
             self.emit(slot, &session, emit);
         }

@@ -63,6 +63,10 @@ impl Shard {
                     let tokens = self.take_effect_on_others(slot, &session, settling.answer);
                     left.extend(tokens.into_iter().map(|token| (session, gone(token))));
                 }
+                Step::Greeting(greeting) => {
+                    let tokens = self.take_effect_on_others(slot, &greeting.session, greeting.answer);
+                    left.extend(tokens.into_iter().map(|token| (greeting.session, gone(token))));
+                }
                 Step::Tell(session, what) => left.push_back((session, *what)),
                 Step::Command(command) => self.keep_for_app(command, connecting, &mut open, &mut left),
                 // Who left before being let in was never there.

@@ -13,7 +13,7 @@ use fanfare_protocol::{
 use super::members::RoomId;
 use super::shard::Shard;
 use crate::app::What;
-use crate::connection::{Asked, Heartbeat, Machine, Pending, Question, Session, Settling, Step};
+use crate::connection::{Asked, Greeting, Heartbeat, Machine, Pending, Question, Session, Settling, Step};
 use crate::metrics::Count;
 use crate::rules::Action;
 
@@ -185,6 +185,17 @@ impl Shard {
             Step::Command(command) => self.execute(slot, command),
             Step::Tell(session, what) => self.ask_app(slot, session, *what, Question::Nothing),
             Step::Asked(_) => Some(step),
+            Step::Greeting(greeting) if greeting.until > self.now => Some(Step::Greeting(greeting)),
+            Step::Greeting(greeting) => {
+                let Greeting { session, answer, .. } = *greeting;
+                let lives = self.connections.get(slot as usize)?.sessions.iter();
+                if lives.clone().any(|own| own.random == session.random) {
+                    self.send_effects(slot, session, Question::Connect, answer);
+                } else {
+                    self.take_effect_on_others(slot, &session, answer);
+                }
+                None
+            }
             Step::Settling(settling) => {
                 let Session { namespace, random, .. } = settling.asked.session;
                 // Who was thrown out meanwhile has left its rooms.
@@ -194,8 +205,7 @@ impl Shard {
                     Some(session) if !self.is_settled(&settling, &session) => Some(Step::Settling(settling)),
                     Some(session) => {
                         let asked = Asked { session, ..settling.asked };
-                        self.take_effect(slot, Settling { asked, ..*settling });
-                        None
+                        self.take_effect(slot, Settling { asked, ..*settling })
                     }
                     None => {
                         self.take_effect_gone(slot, *settling);
@@ -447,11 +457,9 @@ impl Shard {
 
     /// Fails or lets through what has waited for the broker until now.
     pub(super) fn expire_steps(&mut self, now: Instant) {
-        while let Some((until, slot, generation)) = self.due.front().copied() {
-            if until > now {
-                return;
-            }
-            self.due.pop_front();
+        while let Some((slot, generation)) =
+            take_due(&mut self.due, now).or_else(|| take_due(&mut self.greeted, now))
+        {
             if self.connections.get(slot as usize).is_some_and(|c| c.generation == generation) {
                 self.advance(slot);
             }
@@ -461,6 +469,15 @@ impl Shard {
             self.due = VecDeque::new();
         }
     }
+}
+
+/// The slot and generation at the front, where its time has come.
+fn take_due(due: &mut VecDeque<(Instant, u32, u32)>, now: Instant) -> Option<(u32, u32)> {
+    let (until, slot, generation) = *due.front()?;
+    (until <= now).then(|| {
+        due.pop_front();
+        (slot, generation)
+    })
 }
 
 fn command_bytes(command: &Command) -> usize {

@@ -71,6 +71,8 @@ pub(super) struct Shard {
     pub(super) fired: Vec<Entry>,
     /// Deadlines of steps that wait for the broker, in the order in which they end.
     pub(super) due: VecDeque<(Instant, u32, u32)>,
+    /// Clients that were just let in and are about to be greeted, in order.
+    pub(super) greeted: VecDeque<(Instant, u32, u32)>,
     /// Slots that may have more to read than was read.
     pub(super) unread: Vec<u32>,
     /// Connections whose socket refused the last write.
@@ -136,6 +138,7 @@ impl Shard {
             wheel: Wheel::new(shortest, now),
             fired: Vec::new(),
             due: VecDeque::new(),
+            greeted: VecDeque::new(),
             unread: Vec::new(),
             blocked: Vec::new(),
             next_sweep: now,
@@ -221,6 +224,7 @@ impl Shard {
             self.callers.next(),
             self.doors.next(self.now),
             self.due.front().map(|due| due.0),
+            self.greeted.front().map(|due| due.0),
             self.interest.as_ref().and_then(Interest::next),
             feed.and_then(|feed| feed.deadline),
             feed.and_then(|feed| feed.held),

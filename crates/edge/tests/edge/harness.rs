@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanfare_broker::Broker;
-use fanfare_broker::memory::{self, MemoryBroker};
+use fanfare_broker::memory::{self, MemoryBroker, MemoryFeed};
+use fanfare_broker::{Broker, Feed};
 use fanfare_edge::rules::Rules;
 use fanfare_edge::{Config, Directory, Edge, Origins, Timing};
 use fanfare_protocol::publication::from_json;
@@ -41,10 +41,19 @@ impl Node {
 
     /// One of several nodes.
     pub(crate) fn start_in(config: Config, directory: Option<Arc<dyn Directory>>) -> Self {
+        Self::start_fed(config, directory, |feed| Box::new(feed))
+    }
+
+    /// One whose feed is another, made of the memory broker's.
+    pub(crate) fn start_fed(
+        config: Config,
+        directory: Option<Arc<dyn Directory>>,
+        feed: impl FnOnce(MemoryFeed) -> Box<dyn Feed>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
-        let (broker, feed) = memory::new();
-        let edge = runtime.block_on(Edge::start(config, broker.clone(), Box::new(feed), directory)).unwrap();
+        let (broker, memory) = memory::new();
+        let edge = runtime.block_on(Edge::start(config, broker.clone(), feed(memory), directory)).unwrap();
         Self { edge, runtime, broker }
     }
 

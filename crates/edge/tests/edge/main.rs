@@ -1,5 +1,6 @@
 //! The edge through its sockets: real connections on three shards, the memory broker behind them.
 
+mod app;
 mod browsers;
 mod cluster;
 mod doors;
