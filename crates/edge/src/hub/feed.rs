@@ -203,6 +203,9 @@ impl Shard {
 
     /// The broker confirmed or refused a room.
     fn settled(&mut self, channel: Channel<'_>, refused: Option<&str>) {
+        if matches!(channel, Channel::Requests(_) | Channel::Python) {
+            return self.optional_settled(channel, refused);
+        }
         if let Some(reason) = refused {
             self.note_refusal(channel, reason);
         }
@@ -256,12 +259,27 @@ impl Shard {
         }
     }
 
-    /// A channel that every node needs: without it the node must not say that it is ready. What others ask is not
-    /// among them: those who do not ask need not allow it.
-    fn essential_settled(&mut self, channel: Channel<'_>, refused: bool) {
-        if matches!(channel, Channel::Requests(_) | Channel::Python) {
-            return;
+    /// A channel on which others ask or publish in their own way: those who have none of them need not allow it. So
+    /// it is said and counted once, though the feed asks again.
+    fn optional_settled(&mut self, channel: Channel<'_>, refused: Option<&str>) {
+        let name = format!("{channel:?}");
+        let known = self.unheard.iter().position(|unheard| *unheard == name);
+        match (refused, known) {
+            (Some(reason), None) => {
+                self.counters.add(Count::SubscriptionsRefused, 1);
+                tracing::warn!(?channel, reason, "broker: not allowed; what servers send there is not heard");
+                self.unheard.push(name);
+            }
+            (None, Some(at)) => {
+                self.unheard.swap_remove(at);
+                tracing::info!(?channel, "broker: allowed by now");
+            }
+            _ => {}
         }
+    }
+
+    /// A channel that every node needs: without it the node must not say that it is ready.
+    fn essential_settled(&mut self, channel: Channel<'_>, refused: bool) {
         let name = format!("{channel:?}");
         self.deaf.retain(|known| *known != name);
         if refused {

@@ -64,6 +64,8 @@ pub(super) struct Shard {
     pub(super) parcels: Vec<Parcel>,
     /// Channels that every node needs and the broker refuses.
     pub(super) deaf: Vec<String>,
+    /// Channels of others that the broker refuses.
+    pub(super) unheard: Vec<String>,
     pub(super) refusal_logged: Option<Instant>,
     pub(super) pickle_logged: Option<Instant>,
     pub(super) rings: Rings,
@@ -132,6 +134,7 @@ impl Shard {
             wishes: Vec::new(),
             parcels: context.inboxes.iter().map(|_| Parcel::default()).collect(),
             deaf: Vec::new(),
+            unheard: Vec::new(),
             refusal_logged: None,
             pickle_logged: None,
             rings: Rings::default(),
