@@ -50,7 +50,8 @@ pub(super) fn route(context: &Context, asked: &Asked<'_>) -> Result<Route, Engin
     };
     let upgrade = asked.has_item("upgrade", "websocket");
     let current = asked.key("EIO") == Some("4");
-    if let Some(sid) = asked.key("sid") {
+    // Empty is none, as for the reference server.
+    if let Some(sid) = asked.key("sid").filter(|sid| !sid.is_empty()) {
         let spot = match owner(&context.label, context.inboxes.len(), sid) {
             Owner::Here(spot) => spot,
             Owner::Elsewhere(label) => return Ok(Route::Elsewhere(label.into())),

@@ -54,6 +54,10 @@ fn what_is_no_request_of_a_session_is_told_why() {
         ),
         ("GET /socket.io/?EIO=4", (400, r#"{"code":0,"message":"Transport unknown"}"#)),
         ("GET /socket.io/?EIO=4&transport=abc", (400, r#"{"code":0,"message":"Transport unknown"}"#)),
+        (
+            "POST /socket.io/?EIO=4&transport=polling&sid=",
+            (400, r#"{"code":2,"message":"Bad handshake method"}"#),
+        ),
         ("GET /socket.io/?EIO=4&transport=polling&sid=nobody", UNKNOWN),
         ("POST /socket.io/?EIO=4&transport=polling&sid=nobody", UNKNOWN),
         ("POST /socket.io/?EIO=4&transport=polling", (400, r#"{"code":2,"message":"Bad handshake method"}"#)),
