@@ -105,7 +105,7 @@ test('--dev refuses a listener that is not loopback', async (t) => {
 test('variables stand beside the flags, and flags go first', async (t) => {
   const redis = await startRedis(t);
   const env = { FANFARE_REDIS: redis.url, FANFARE_DEV: 'true', FANFARE_PREFIX: 'other', FANFARE_NODE: 'named-by-variable' };
-  const edge = await startEdge(t, { env, args: ['--prefix', 'chosen', '--node', 'named-by-flag'] });
+  const edge = await startEdge(t, { env, args: ['--prefix', 'chosen', '--python-channel', 'chosen-python', '--node', 'named-by-flag'] });
   const socket = await connectSocket(t, edge);
   await ask(socket, 'join', 'r');
   const connection = await redis.connect();
