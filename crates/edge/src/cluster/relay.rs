@@ -2,10 +2,13 @@
 //! arrives is read into a buffer that all tunnels of a thread share.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -44,28 +47,36 @@ pub(super) async fn relay(mut one: TcpStream, mut two: TcpStream) -> io::Result<
     Ok(())
 }
 
-async fn pump(from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
     loop {
-        from.readable().await?;
-        match BUFFER.with_borrow_mut(|buffer| step(&from, &to, buffer)) {
-            Ok(Moved::Everything) => {}
-            Ok(Moved::Rest(rest)) => to.write_all(&rest).await?,
-            Ok(Moved::End) => return to.shutdown().await,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        match poll_fn(|context| BUFFER.with_borrow_mut(|buffer| step(&mut from, &to, buffer, context)))
+            .await?
+        {
+            Moved::Everything => {}
+            Moved::Rest(rest) => to.write_all(&rest).await?,
+            Moved::End => return to.shutdown().await,
         }
     }
 }
 
-fn step(from: &ReadHalf<'_>, to: &WriteHalf<'_>, buffer: &mut [u8]) -> io::Result<Moved> {
-    let count = from.try_read(buffer)?;
-    if count == 0 {
-        return Ok(Moved::End);
+/// Reads as a reader does that waits: one that finds less than the buffer holds knows that no more is there.
+fn step(
+    from: &mut ReadHalf<'_>,
+    to: &WriteHalf<'_>,
+    buffer: &mut [u8],
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Moved>> {
+    let mut read = ReadBuf::new(buffer);
+    ready!(Pin::new(from).poll_read(context, &mut read))?;
+    let came = read.filled();
+    if came.is_empty() {
+        return Poll::Ready(Ok(Moved::End));
     }
-    let written = match to.try_write(&buffer[..count]) {
+    let written = match to.try_write(came) {
         Ok(written) => written,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(error) => return Err(error),
+        Err(error) => return Poll::Ready(Err(error)),
     };
-    if written == count { Ok(Moved::Everything) } else { Ok(Moved::Rest(buffer[written..count].to_vec())) }
+    let moved = if written == came.len() { Moved::Everything } else { Moved::Rest(came[written..].to_vec()) };
+    Poll::Ready(Ok(moved))
 }

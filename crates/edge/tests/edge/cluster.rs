@@ -74,6 +74,34 @@ fn a_session_goes_on_through_another_node() {
 }
 
 #[test]
+fn what_a_browser_is_told_it_is_told_once() {
+    let pair = Pair::start(&config());
+    let mut polls = pair.polls();
+    polls.says("40");
+    assert_eq!(polls.packets(1).len(), 1);
+    polls.says(r#"421["join","r"]"#);
+    let filler = "x".repeat(5_000);
+    polls.send_get();
+    polls.gets.response().unwrap();
+    pair.owner.publish([format!(r#"{{"room":"r","event":"e","data":"{filler}"}}"#)]);
+    let page = format!("GET {}\r\norigin: https://page.example\r\naccept-encoding: gzip", polls.target());
+    let response = polls.gets.ask(&page, b"");
+    assert_eq!(response.status, 200);
+    for (name, value) in [("access-control-allow-origin", "*"), ("content-encoding", "gzip")] {
+        assert_eq!(response.header(name).as_deref(), Some(value), "{response:?}");
+    }
+    assert!(response.bytes.len() < 1_000 && response.bytes.starts_with(&[0x1f, 0x8b]));
+    // A browser that asks first is answered here, and one whose owner is gone, too.
+    let ask = format!("OPTIONS {}\r\norigin: https://page.example", polls.target());
+    let response = polls.posts.ask(&ask, b"");
+    assert_eq!((response.status, pair.forwarded("other", "ok")), (204, 0.0));
+    polls.sid = polls.sid.replace("owner", "nobody");
+    let response = polls.get();
+    assert_eq!(response.said(), UNKNOWN);
+    assert_eq!(response.header("access-control-allow-origin").as_deref(), Some("*"));
+}
+
+#[test]
 fn what_a_session_must_not_do_it_must_not_do_through_another_node() {
     let pair = Pair::start(&Config { limits: Limits { max_payload: 1000, ..config().limits }, ..config() });
     // A second GET.
