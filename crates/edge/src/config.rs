@@ -98,7 +98,7 @@ pub struct Timing {
     pub connect_timeout: Duration,
     /// How long a request head may take.
     pub header_timeout: Duration,
-    /// Long-polling: how long the body of a request may take.
+    /// Long-polling: how long the body of a request may take. How long any answer may find nobody who reads it.
     pub body_timeout: Duration,
     /// Long-polling: how long the change to a WebSocket may take.
     pub upgrade_timeout: Duration,

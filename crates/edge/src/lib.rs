@@ -156,7 +156,8 @@ impl Edge {
             Some(directory) => routes.joined(&context, &directory, gate),
             None => (routes, None),
         };
-        let front = |router| Front { router, rare: rare.clone(), header_timeout };
+        let unread_timeout = context.config.timing.body_timeout;
+        let front = |router| Front { router, rare: rare.clone(), header_timeout, unread_timeout };
         tokio::spawn(serve(handed, front(routes.public), front(routes.private)));
         Ok(Self { context, hub, forwarding, listen: public_address, private: private_address })
     }

@@ -373,7 +373,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
             set: |to, value| to.timing.body_timeout = value,
         },
         fallback: Fallback::Value("20s"),
-        help: "How long the body of a long-polling request may take.",
+        help: "How long the body of a long-polling request may take, and how long an answer may find no reader.",
     },
     Setting {
         key: "upgrade_timeout",

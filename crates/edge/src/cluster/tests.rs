@@ -106,7 +106,8 @@ impl Side {
             meters,
         };
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let front = |router| Front { router, rare: rare.clone(), header_timeout: DEADLINE };
+        let front =
+            |router| Front { router, rare: rare.clone(), header_timeout: DEADLINE, unread_timeout: DEADLINE };
         runtime.spawn(serve(receiver, front(layer(public, Arc::new(forwarding))), front(router(owning))));
         let listen = |private: bool| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

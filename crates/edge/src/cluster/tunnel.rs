@@ -7,12 +7,10 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use hyper::header::HeaderValue;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper::{StatusCode, Uri, Version};
-use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -103,8 +101,10 @@ struct Until {
 async fn join(on_client: OnUpgrade, on_owner: OnUpgrade, mut until: Until, tunnel: Tunnel) {
     let _tunnel = tunnel;
     let (Ok(client), Ok(owner)) = (on_client.await, on_owner.await) else { return };
-    let (Some((mut client, early)), Some((mut owner, first))) = (socket(client), socket(owner)) else {
-        return tracing::error!("an upgraded connection is not a plain socket");
+    let (Some((mut client, early)), Some((mut owner, first))) =
+        (serve::socket_of(client), serve::socket_of(owner))
+    else {
+        return;
     };
     let joined = async {
         owner.write_all(&early).await?;
@@ -120,10 +120,4 @@ async fn join(on_client: OnUpgrade, on_owner: OnUpgrade, mut until: Until, tunne
         _ = until.ended.changed() => {}
         () = until.leaving.turn() => {}
     }
-}
-
-/// The socket behind an upgrade, and what came early.
-fn socket(upgraded: Upgraded) -> Option<(TcpStream, hyper::body::Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
 }

@@ -15,14 +15,12 @@ use hyper::header::{
     CACHE_CONTROL, CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use smallvec::SmallVec;
-use tokio::net::TcpStream;
 
 use super::engine::{self, Route};
 use super::gate::{Gate, Permit};
 use super::origin;
-use super::serve::{Handed, Peer, Place};
+use super::serve::{Handed, Peer, Place, socket_of};
 use crate::app::handshake::Handshake;
 use crate::connection::{Machine, Newcomer};
 use crate::echo::Echo;
@@ -372,13 +370,9 @@ fn switching(accept: &str, protocol: Option<&'static str>) -> Response {
 
 /// The socket once the 101 is written, and the bytes that came early.
 async fn upgraded(upgrade: OnUpgrade) -> Option<(mio::net::TcpStream, Bytes)> {
-    let upgraded = upgrade.await.ok()?;
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        tracing::error!("an upgraded connection is not a plain socket");
-        return None;
-    };
-    match parts.io.into_inner().into_std() {
-        Ok(socket) => Some((mio::net::TcpStream::from_std(socket), parts.read_buf)),
+    let (socket, early) = socket_of(upgrade.await.ok()?)?;
+    match socket.into_std() {
+        Ok(socket) => Some((mio::net::TcpStream::from_std(socket), early)),
         Err(error) => {
             tracing::warn!(%error, "an upgraded socket could not be taken over");
             None

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::response::Response;
 use fanfare_protocol::websocket::write_close;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mio::net::TcpStream;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, mpsc};
 use tower::ServiceExt as _;
@@ -37,6 +40,8 @@ pub(crate) struct Front {
     pub(crate) router: Router,
     pub(crate) rare: Rare,
     pub(crate) header_timeout: Duration,
+    /// How long written bytes may find nobody who takes them.
+    pub(crate) unread_timeout: Duration,
 }
 
 /// A socket's place at the gate, on its way through a request: an upgrade takes it along.
@@ -126,11 +131,28 @@ async fn part(mut socket: tokio::net::TcpStream, word: &[u8]) -> io::Result<()> 
     Ok(())
 }
 
+/// The socket behind an upgrade, and what came early. `None`: a defect, and logged.
+pub(crate) fn socket_of(upgraded: Upgraded) -> Option<(tokio::net::TcpStream, Bytes)> {
+    let Ok(parts) = upgraded.downcast::<TokioIo<tokio::net::TcpStream>>() else {
+        tracing::error!("an upgraded connection is not a plain socket");
+        return None;
+    };
+    let socket = parts.io.into_inner();
+    if let Err(error) = SockRef::from(&socket).set_tcp_user_timeout(None) {
+        tracing::warn!(%error, "a socket keeps its deadline for a reader");
+    }
+    Some((socket, parts.read_buf))
+}
+
 async fn serve_one(socket: TcpStream, front: Front, permit: Permit) {
     let socket = match into_tokio(socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%error, "an accepted socket could not be watched"),
     };
+    // hyper waits for ever on one that asks and does not read. A socket that is upgraded is freed of it.
+    if let Err(error) = SockRef::from(&socket).set_tcp_user_timeout(Some(front.unread_timeout)) {
+        tracing::warn!(%error, "a socket takes no deadline for its reader");
+    }
     let peer = socket.peer_addr().ok().map(Peer);
     let place = Place::new(permit);
     let router = front.router;

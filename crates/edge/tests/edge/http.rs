@@ -42,6 +42,10 @@ impl Response {
 impl Http {
     pub(crate) fn to(node: &Node) -> Self {
         let stream = TcpStream::connect(node.edge.listen()).unwrap();
+        Self::over(stream)
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, rest: Vec::new() }
@@ -159,7 +163,7 @@ impl Polls {
 
     /// Sends packets that are taken.
     pub(crate) fn says(&mut self, body: &str) {
-        assert_eq!(self.post(body).said(), (200, "ok"), "{body}");
+        assert_eq!(self.post(body).said(), (200, "ok"), "{body:.80}");
     }
 
     /// The packets of the next answers, until there are so many.

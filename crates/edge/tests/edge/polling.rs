@@ -4,8 +4,10 @@ use std::io::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::event;
-use crate::harness::{Node, config};
+use crate::harness::{DEADLINE, Node, config};
 use crate::http::{Http, Polls};
 
 const UNKNOWN: (u16, &str) = (400, r#"{"code":1,"message":"Session ID unknown"}"#);
@@ -400,4 +402,37 @@ fn sessions_by_polling_are_counted_at_the_gate() {
     }
     let refused = http.ask("GET /socket.io/?EIO=4&transport=polling", b"");
     assert_eq!(refused.said(), (503, "this node has no room for a connection\n"));
+}
+
+#[test]
+fn an_answer_that_nobody_reads_holds_its_place_no_longer_than_its_deadline() {
+    const PLACES: usize = 4;
+    let mut config = config();
+    config.echo = true;
+    config.limits.connections = PLACES;
+    config.timing.ping_interval = Duration::from_millis(300);
+    config.timing.ping_timeout = Duration::from_millis(200);
+    config.timing.body_timeout = Duration::from_millis(300);
+    let node = Node::start(config);
+    // A socket of its own, with little room, that asks and does not read.
+    let narrow = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    narrow.set_recv_buffer_size(4 << 10).unwrap();
+    narrow.connect(&node.edge.listen().into()).unwrap();
+    let mut stuck = Http::over(narrow.into());
+    {
+        let mut polls = Polls::open(&node, "/socket.io/");
+        polls.says(&format!("4{}", "x".repeat(900_000)));
+        stuck.send(&format!("GET {}", polls.target()), b"");
+        node.settles("fanfare_outbox_frames", 0.0);
+    }
+    node.settles(r#"fanfare_connections{protocol="sio",transport="polling"}"#, 0.0);
+    let deadline = Instant::now() + DEADLINE;
+    let all_free = || {
+        let mut callers: Vec<Http> = (0..PLACES).map(|_| Http::to(&node)).collect();
+        callers.iter_mut().all(|http| http.ask("GET /nowhere", b"").status == 404)
+    };
+    while !all_free() {
+        assert!(Instant::now() < deadline, "the place is still taken");
+    }
+    drop(stuck);
 }
