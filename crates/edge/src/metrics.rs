@@ -486,7 +486,7 @@ impl Maker {
 const REJECTIONS: [&str; 7] =
     ["bad_request", "unknown_session", "origin", "connections", "private_connections", "files", "draining"];
 /// Values of the label `limit` of `fanfare_limit_reached_total`; each is a setting's name, but for the private listener's fixed one.
-const LIMITS: [&str; 17] = [
+const LIMITS: [&str; 18] = [
     "connections",
     "private_connections",
     "forwards",
@@ -500,6 +500,7 @@ const LIMITS: [&str; 17] = [
     "publish_body",
     "post_budget",
     "namespaces_limit",
+    "app_calls",
     "app_queue",
     "app_answer",
     "app_farewells",

@@ -53,6 +53,9 @@ pub(crate) async fn run(
     let line = Arc::new(Line { context, config, http, started: Instant::now(), logged: AtomicU64::new(0) });
     let places = Arc::new(Semaphore::new(most));
     while let Some(call) = calls.recv().await {
+        if places.available_permits() == 0 {
+            line.context.metrics.rare.limit_reached.with_label_values(&["app_calls"]).inc();
+        }
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let line = line.clone();
         tokio::spawn(async move {

@@ -88,7 +88,12 @@ impl Shard {
 
     /// A client acknowledges. Ids that nobody waits for, or no longer, mean nothing.
     pub(super) fn acknowledged(&mut self, slot: u32, namespace: NamespaceId, id: u64, args: Vec<u8>) {
-        let Some(waiting) = self.acks.take(&(slot, namespace, id)) else { return };
+        let asked = self.acks.take(&(slot, namespace, id));
+        let own = self.connections.get(slot as usize).and_then(|c| c.session(namespace));
+        let (Some(waiting), Some(own)) = (asked, own) else { return };
+        if own.random != waiting.session.random {
+            return;
+        }
         match waiting.purpose {
             Purpose::Asker(asker) => self.context.answer(Asker::clone(&asker), Answer::Acknowledged(args)),
             Purpose::App { token } => {

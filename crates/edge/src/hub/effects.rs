@@ -254,8 +254,9 @@ impl Shard {
             return self.close(slot, Disconnect::Server);
         }
         self.leave_rooms_of(slot, session.namespace);
+        let words = self.last_words(slot, &session, Disconnect::Server.reason());
         self.end_session(slot, &session);
-        for what in self.last_words(slot, &session, Disconnect::Server.reason()) {
+        for what in words {
             self.enqueue(slot, Step::Tell(session, Box::new(what)), 0);
         }
     }

@@ -116,7 +116,7 @@ impl Shard {
             if let Some(id) = self.members.find(namespace, room) {
                 let large = self.members.room(id).members.len() > LARGE_ROOM;
                 self.mark_room(id, &mut frames, Mark { large, ..mark });
-            } else if let Some(sid) = self.resolve(namespace, room) {
+            } else if let Some(sid) = self.resolve_connected(namespace, room) {
                 self.mark(sid.slot, &mut frames, mark);
             }
         }

@@ -324,8 +324,8 @@ impl Shard {
         let session = connection.session(namespace).copied();
         self.leave_rooms_of(slot, namespace);
         let Some(session) = session else { return };
-        self.end_session(slot, &session);
         let words = self.last_words(slot, &session, LEFT);
+        self.end_session(slot, &session);
         let Some(connection) = self.connections.get_mut(slot as usize).filter(|_| !words.is_empty()) else {
             return;
         };
@@ -352,6 +352,9 @@ impl Shard {
         let found = connection.sessions.iter().position(|own| own.random == session.random);
         let Some(at) = found else { return };
         connection.sessions.remove(at);
+        // Those that the app would be told of are taken already.
+        drop(self.acks_of(slot, session));
+        let Some(connection) = self.connections.get(slot as usize) else { return };
         if matches!(connection.machine, Machine::SocketIo(_)) {
             let sid = self.sid(slot, session).to_string();
             self.unwant(session.namespace, &sid.into(), false);
@@ -444,6 +447,13 @@ impl Shard {
         }
         let sessions = &self.connections.get(sid.slot as usize)?.sessions;
         sessions.iter().any(|own| own.namespace == namespace && own.random == sid.random).then_some(sid)
+    }
+
+    /// [`Shard::resolve`] for what may be delivered: nothing comes before the answer to the CONNECT.
+    pub(super) fn resolve_connected(&self, namespace: NamespaceId, text: &str) -> Option<Sid> {
+        let sid = self.resolve(namespace, text)?;
+        let sessions = &self.connections.get(sid.slot as usize)?.sessions;
+        sessions.iter().any(|own| own.random == sid.random && own.connected).then_some(sid)
     }
 
     /// The broker answered for a session's own channel: its CONNECT goes on.

@@ -437,3 +437,22 @@ fn only_the_named_namespaces_are_told() {
     assert_eq!(client.text(), r#"42/tenant-7,["auth",{}]"#);
     assert_eq!(app.calls(1)[0]["namespace"], "/tenant-7");
 }
+
+#[test]
+fn nothing_sent_to_a_session_comes_before_it_is_let_in() {
+    let app = App::start(|_, _| (204, Vec::new()));
+    let node = Node::start(app.config());
+    app.shut();
+    let mut client = node.socketio();
+    client.send("40");
+    let sid = app.calls(1)[0]["sid"].as_str().unwrap().to_owned();
+    // Its own channel is there before the app has answered.
+    node.settles("fanfare_redis_subscriptions", 1.0);
+    let publish = |n: usize| node.publish([format!(r#"{{"room":"{sid}","event":"n","data":{n}}}"#)]);
+    publish(1);
+    node.settles(r#"fanfare_publications_received_total{kind="room"}"#, 1.0);
+    app.let_all();
+    assert!(client.text().starts_with("40{"));
+    publish(2);
+    assert_eq!(client.text(), r#"42["n",2]"#);
+}
