@@ -1,12 +1,13 @@
 //! What emitters and other servers ask of a node, put into its feed as the Redis broker would.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fanfare_broker::memory::MemoryFeed;
 use fanfare_broker::{Channel, Delivery, Feed, Request, Target, Turn};
-use fanfare_edge::Config;
+use fanfare_edge::{Config, Timing};
 use fanfare_protocol::msgpack;
 use fanfare_protocol::publication::Rooms;
 use serde_json::json;
@@ -17,12 +18,16 @@ use crate::harness::{Caller, Node, config};
 
 type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// The memory broker's feed, with requests between what it hands out.
+/// The memory broker's feed, with requests between what it hands out. It can keep the room `late` waiting.
 struct AskedFeed {
     inner: MemoryFeed,
     requests: Receiver<Request>,
     wake: Arc<Mutex<Option<Wake>>>,
+    holds: Arc<AtomicBool>,
+    held: bool,
 }
+
+const LATE: Channel<'static> = Channel::Room { namespace: "/", room: "late" };
 
 impl Feed for AskedFeed {
     fn start(&mut self, wake: Wake) {
@@ -31,10 +36,18 @@ impl Feed for AskedFeed {
     }
 
     fn want(&mut self, channel: Channel<'_>, wanted: bool) {
-        self.inner.want(channel, wanted);
+        if channel == LATE && wanted && self.holds.load(Ordering::SeqCst) {
+            self.held = true;
+        } else {
+            self.inner.want(channel, wanted);
+        }
     }
 
     fn turn(&mut self, now: Instant, budget: usize, sink: &mut dyn FnMut(Delivery<'_>)) -> Turn {
+        if self.held && !self.holds.load(Ordering::SeqCst) {
+            self.held = false;
+            self.inner.want(LATE, true);
+        }
         for request in self.requests.try_iter() {
             sink(Delivery::Request { channel: Channel::Requests("/"), namespace: "/", request });
         }
@@ -47,21 +60,27 @@ struct AskedNode {
     node: Node,
     requests: Sender<Request>,
     wake: Arc<Mutex<Option<Wake>>>,
+    holds: Arc<AtomicBool>,
 }
 
 impl AskedNode {
     fn start(config: Config) -> Self {
         let (sender, requests) = channel();
-        let wake = Arc::new(Mutex::new(None));
-        let shared = wake.clone();
-        let node =
-            Node::start_fed(config, None, |inner| Box::new(AskedFeed { inner, requests, wake: shared }));
-        Self { node, requests: sender, wake }
+        let (wake, holds) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+        let node = Node::start_fed(config, None, |inner| {
+            let (wake, holds) = (wake.clone(), holds.clone());
+            Box::new(AskedFeed { inner, requests, wake, holds, held: false })
+        });
+        Self { node, requests: sender, wake, holds }
+    }
+
+    fn wake(&self) {
+        self.wake.lock().unwrap().as_ref().unwrap()();
     }
 
     fn ask(&self, request: Request) {
         self.requests.send(request).unwrap();
-        self.wake.lock().unwrap().as_ref().unwrap()();
+        self.wake();
     }
 }
 
@@ -152,4 +171,28 @@ fn an_event_of_another_server_is_told_once_and_may_be_answered_by_emits() {
     );
     assert!(call["sid"].is_null() && call["node"] == "node");
     asked.node.settles(r#"fanfare_app_effects_dropped_total{reason="gone"}"#, 1.0);
+}
+
+#[test]
+fn a_connect_waits_for_the_rooms_of_its_answer() {
+    let app = App::start(|call, _| match call["type"].as_str() {
+        Some("connect") => ok(r#"{"join":["late","other"],"emit":[{"to":"late","event":"hello"}]}"#),
+        _ => (204, Vec::new()),
+    });
+    let mut config = app.config();
+    let soon = Duration::from_millis(100);
+    let never = Duration::from_secs(600);
+    config.timing = Timing { ping_interval: soon, join_timeout: never, ..config.timing };
+    let asked = AskedNode::start(config);
+    asked.holds.store(true, Ordering::SeqCst);
+    let mut client = asked.node.socketio();
+    client.send("40");
+    app.calls(1);
+    // While the broker has not confirmed the room, a heartbeat is all that comes.
+    assert_eq!(client.text(), "2");
+    client.send("3");
+    asked.holds.store(false, Ordering::SeqCst);
+    asked.wake();
+    assert!(client.text().starts_with("40{"));
+    assert_eq!(client.text(), r#"42["hello"]"#);
 }
