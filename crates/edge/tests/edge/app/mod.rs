@@ -1,5 +1,6 @@
 //! The app callback: what a real node tells an app, in which order, and what comes of the answers.
 
+mod contract;
 mod farewell;
 mod requests;
 mod scripted;
