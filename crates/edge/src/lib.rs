@@ -257,6 +257,7 @@ impl Routes {
             connections,
             forwards: config.limits.forwards,
             meters: metrics.cluster.clone(),
+            rare: metrics.rare.clone(),
         };
         let node = cluster::Node { label, path: &config.socketio_path, limits: &config.limits };
         let (meters, rare) = (metrics.cluster.clone(), metrics.rare.clone());

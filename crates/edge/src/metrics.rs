@@ -485,12 +485,13 @@ impl Maker {
 /// Values of the label `reason` of `fanfare_connections_rejected_total`.
 const REJECTIONS: [&str; 7] =
     ["bad_request", "unknown_session", "origin", "connections", "private_connections", "files", "draining"];
-/// Values of the label `limit` of `fanfare_limit_reached_total`; each is a setting's name, but for the private listener's fixed one.
-const LIMITS: [&str; 18] = [
+/// Values of the label `limit` of `fanfare_limit_reached_total`; each is a setting's name, but for the fixed ones of the private listener.
+const LIMITS: [&str; 19] = [
     "connections",
     "private_connections",
     "forwards",
     "tunnels",
+    "links",
     "max_payload",
     "rooms_per_connection",
     "outbox_hard",

@@ -25,6 +25,7 @@ use super::proof::{PROOF, Unproved};
 use super::{Directory, ENGINE_PATH, LINK_PATH, Meters};
 use crate::http::gate::{Gate, Permit};
 use crate::http::serve::{CutConnection, Place};
+use crate::metrics::Rare;
 
 /// What a link is called in `Upgrade`.
 pub(super) const LINK_PROTOCOL: &str = "fanfare-link";
@@ -60,6 +61,7 @@ pub(crate) struct Owning {
     /// Most requests at a time on one link.
     pub(crate) forwards: usize,
     pub(crate) meters: Meters,
+    pub(crate) rare: Rare,
 }
 
 #[derive(Clone)]
@@ -108,6 +110,7 @@ async fn link(State(served): State<Served>, mut request: Request) -> Response {
         return (StatusCode::BAD_REQUEST, "this is where nodes link up\n").into_response();
     };
     let Some(permit) = served.links.enter() else {
+        served.owning.rare.limit_reached.with_label_values(&["links"]).inc();
         return (StatusCode::SERVICE_UNAVAILABLE, "more nodes than can be\n").into_response();
     };
     // Links do not take the places of scrapers and app servers.

@@ -104,6 +104,7 @@ impl Side {
             connections: Gate::new(100),
             forwards: most.forwards,
             meters,
+            rare: rare.clone(),
         };
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let front =
