@@ -27,7 +27,11 @@ impl Shard {
                 more = false;
                 break;
             }
-            let Transport::WebSocket { socket, .. } = &mut connection.transport else { break };
+            let Transport::WebSocket { socket, .. } = &mut connection.transport else {
+                // Long-polling was paused: it has no socket here that could have more.
+                more = false;
+                break;
+            };
             match socket.read(&mut buffer) {
                 Ok(0) => {
                     self.remove(slot, Disconnect::Client);
