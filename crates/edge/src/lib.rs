@@ -259,7 +259,12 @@ impl Routes {
             meters: metrics.cluster.clone(),
             rare: metrics.rare.clone(),
         };
-        let node = cluster::Node { label, path: &config.socketio_path, limits: &config.limits };
+        let node = cluster::Node {
+            label,
+            path: &config.socketio_path,
+            limits: &config.limits,
+            unread_timeout: config.timing.body_timeout,
+        };
         let (meters, rare) = (metrics.cluster.clone(), metrics.rare.clone());
         let forwarding = Arc::new(Forwarding::new(&node, directory.clone(), meters, rare));
         let routes = Self {

@@ -29,7 +29,7 @@ use super::{Directory, tunnel};
 use crate::config::Limits;
 use crate::engine_sid::{self, Owner};
 use crate::http::gate::{Gate, Permit};
-use crate::http::handshake::key_of;
+use crate::http::handshake::{Asked, key_of};
 use crate::http::serve::{self, CutConnection};
 use crate::metrics::Rare;
 
@@ -73,6 +73,8 @@ pub(crate) struct Forwarding {
     pub(super) tunnels: Arc<Gate>,
     leave: Leave,
     pub(super) leaving: Leaving,
+    /// How long a tunnel's client may take nothing.
+    pub(super) unread_timeout: Duration,
     pub(super) meters: Meters,
     pub(super) rare: Rare,
 }
@@ -84,6 +86,8 @@ pub(crate) struct Node<'a> {
     /// Path of Engine.IO.
     pub(crate) path: &'a str,
     pub(crate) limits: &'a Limits,
+    /// How long a client may take nothing of what it is sent.
+    pub(crate) unread_timeout: Duration,
 }
 
 /// Why a request has no answer of the owner's.
@@ -105,6 +109,7 @@ impl Forwarding {
             links: Links::new(node.label, directory, node.limits.forwards),
             forwards: Gate::new(node.limits.forwards),
             tunnels: Gate::new(node.limits.tunnels),
+            unread_timeout: node.unread_timeout,
             meters,
             rare,
         }
@@ -252,7 +257,8 @@ async fn pump(mut body: Body, mut to: SendStream<Bytes>) {
 
 fn kind(request: &Request) -> &'static str {
     match *request.method() {
-        Method::GET if request.headers().contains_key(UPGRADE) => "upgrade",
+        // Others are offers that no node takes up.
+        Method::GET if Asked::of(request).has_item("upgrade", "websocket") => "upgrade",
         Method::GET => "poll",
         Method::POST => "post",
         _ => "other",

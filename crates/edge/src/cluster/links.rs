@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use super::owner::{LINK_PROTOCOL, STREAM_WINDOW};
+use super::owner::LINK_PROTOCOL;
 use super::proof::PROOF;
 use super::{CONNECT_TIME, Directory, LINK_PATH, Peer};
 
@@ -35,8 +35,10 @@ const REST: Duration = Duration::from_secs(1);
 const OPENING: usize = 16;
 /// Bytes of what a node says when it refuses a link.
 const MAX_REFUSAL: usize = 1 << 10;
-/// Bytes that may be under way to this node, all answers of a link together.
-const LINK_WINDOW: u32 = 16 << 20;
+/// Bytes of one answer that may be under way to this node.
+const ANSWER_WINDOW: u32 = 128 << 10;
+/// Largest window there is (RFC 9113 §6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 /// The links of this node.
 #[derive(Debug)]
@@ -191,8 +193,9 @@ impl Links {
         let upgraded = TokioIo::new(hyper::upgrade::on(response).await?);
         let most = u32::try_from(self.most).unwrap_or(u32::MAX);
         let (sender, connection) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(LINK_WINDOW)
+            .initial_window_size(ANSWER_WINDOW)
+            // Room for every answer's window: clients that do not read theirs hold up nobody else's.
+            .initial_connection_window_size(most.saturating_mul(ANSWER_WINDOW).min(MAX_WINDOW))
             .initial_max_send_streams(self.most)
             .max_concurrent_streams(most)
             // Clients cut their requests off whenever they like: that is no fault of the owner's.

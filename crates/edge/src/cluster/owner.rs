@@ -34,7 +34,7 @@ pub(super) const HELD: HeaderName = HeaderName::from_static("x-fanfare-held");
 /// The owner wants the client's connection closed; HTTP/2 has no word for it.
 pub(super) const CLOSE: HeaderName = HeaderName::from_static("x-fanfare-close");
 /// Bytes of one body that may be under way.
-pub(super) const STREAM_WINDOW: u32 = 1 << 20;
+const STREAM_WINDOW: u32 = 1 << 20;
 /// Bytes of bodies that may be under way to this node on one link.
 const LINK_WINDOW: u32 = 16 << 20;
 /// Heads of requests: those of HTTP/1.1, and 32 bytes more for each header (RFC 9113 §6.5.2).

@@ -29,11 +29,13 @@ enum Moved {
     End,
 }
 
-/// Moves bytes until both sides have ended, or one is broken.
-pub(super) async fn relay(mut one: TcpStream, mut two: TcpStream) -> io::Result<()> {
-    let ((from_one, to_one), (from_two, to_two)) = (one.split(), two.split());
-    let (mut there, mut back) =
-        (std::pin::pin!(pump(from_one, to_two)), std::pin::pin!(pump(from_two, to_one)));
+/// Moves bytes until both sides have ended, or one is broken. So is a client that takes nothing for as long as
+/// `unread`: an owner that gives it up cannot say so, as its last word stands behind what is not taken. The owner
+/// has its own reasons not to read for a while.
+pub(super) async fn relay(mut client: TcpStream, mut owner: TcpStream, unread: Duration) -> io::Result<()> {
+    let ((from_client, to_client), (from_owner, to_owner)) = (client.split(), owner.split());
+    let mut there = std::pin::pin!(pump(from_client, to_owner, None));
+    let mut back = std::pin::pin!(pump(from_owner, to_client, Some(unread)));
     tokio::select! {
         done = &mut there => {
             done?;
@@ -47,16 +49,28 @@ pub(super) async fn relay(mut one: TcpStream, mut two: TcpStream) -> io::Result<
     Ok(())
 }
 
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, unread: Option<Duration>) -> io::Result<()> {
     loop {
         match poll_fn(|context| BUFFER.with_borrow_mut(|buffer| step(&mut from, &to, buffer, context)))
             .await?
         {
             Moved::Everything => {}
-            Moved::Rest(rest) => to.write_all(&rest).await?,
+            Moved::Rest(rest) => write_all(&mut to, &rest, unread).await?,
             Moved::End => return to.shutdown().await,
         }
     }
+}
+
+async fn write_all(to: &mut WriteHalf<'_>, mut rest: &[u8], unread: Option<Duration>) -> io::Result<()> {
+    let Some(unread) = unread else { return to.write_all(rest).await };
+    while !rest.is_empty() {
+        let written = tokio::time::timeout(unread, to.write(rest)).await??;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        rest = &rest[written..];
+    }
+    Ok(())
 }
 
 /// Reads as a reader does that waits: one that finds less than the buffer holds knows that no more is there.

@@ -2,12 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -26,6 +26,11 @@ use crate::http::serve::{Front, Handed, Place, serve};
 use crate::metrics::{Bounds, Metrics};
 
 const DEADLINE: Duration = Duration::from_secs(20);
+/// How long a tunnel's client may take nothing.
+const UNREAD: Duration = Duration::from_secs(2);
+
+/// More than every buffer holds.
+static HUGE: LazyLock<Bytes> = LazyLock::new(|| vec![b'x'; 100 << 20].into());
 
 /// A node whose clients ask `/{something}`.
 struct Side {
@@ -77,15 +82,26 @@ async fn echo(mut request: Request) -> Response {
             io.write_all(&buffer[..count]).await.unwrap();
         }
     });
-    let head = [("connection", "upgrade"), ("upgrade", "test"), ("x-owner", "b")];
+    let head = [("connection", "upgrade"), ("upgrade", "websocket"), ("x-owner", "b")];
     (StatusCode::SWITCHING_PROTOCOLS, head).into_response()
+}
+
+/// Says more than every buffer holds, and goes away where nobody takes it.
+async fn flood(mut request: Request) -> Response {
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>().unwrap();
+    tokio::spawn(async move {
+        let mut io = TokioIo::new(upgrade.await.unwrap());
+        let step = Duration::from_millis(200);
+        while let Ok(Ok(())) = tokio::time::timeout(step, io.write_all(&[b'x'; 100_000])).await {}
+    });
+    (StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "websocket")]).into_response()
 }
 
 impl Side {
     fn start(runtime: &Runtime, label: &'static str, directory: &Arc<FixedDirectory>, most: &Limits) -> Self {
         let metrics = Metrics::new(1, Bounds { connections: 1, outbox_budget: 1 }).unwrap();
         let (meters, rare) = (metrics.cluster.clone(), metrics.rare.clone());
-        let node = Node { label, path: "/", limits: most };
+        let node = Node { label, path: "/", limits: most, unread_timeout: UNREAD };
         let forwarding = Forwarding::new(&node, directory.clone(), meters.clone(), rare.clone());
         let waiting = Arc::new(AtomicUsize::new(0));
         let routes = Routes { waiting: waiting.clone() };
@@ -94,7 +110,9 @@ impl Side {
             .route("/say", any(say))
             .route("/early", post(|| async { StatusCode::PAYLOAD_TOO_LARGE }))
             .route("/large", get(|| async { Body::from(vec![b'x'; 10 << 20]) }))
+            .route("/huge", get(|| async { Body::from(HUGE.clone()) }))
             .route("/echo", get(echo))
+            .route("/flood", get(flood))
             .fallback(|| async { (StatusCode::BAD_REQUEST, "unknown here") })
             .with_state(routes);
         let owning = Owning {
@@ -292,7 +310,7 @@ fn who_has_not_the_secret_is_refused() {
 }
 
 const UPGRADE: &[u8] =
-    b"GET /echo?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: test\r\n\r\nearly";
+    b"GET /echo?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nearly";
 
 /// Reads the head, and so many bytes behind it.
 fn read_head(socket: &mut TcpStream) -> String {
@@ -338,14 +356,14 @@ fn an_upgrade_leads_to_a_tunnel_that_ends_with_either_side() {
         })
         .collect();
     let answer =
-        a.ask("GET /echo?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\nconnection: upgrade, close\r\nupgrade: test\r\n\r\n");
+        a.ask("GET /echo?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("the setting tunnels\n"), "{answer}");
     assert_eq!(a.metric(r#"fanfare_limit_reached_total{limit="tunnels"}"#), 1.0);
     drop(sockets);
     until("the tunnels end", || a.metric("fanfare_tunnelled_connections") == 0.0);
     // An answer that is no 101 is the client's, too.
     let answer =
-        a.ask("GET /say?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n");
+        a.ask("GET /say?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
     assert!(answer.contains(" 418 ") && answer.ends_with("h 127.0.0.1 0"), "{answer}");
     drop(b);
 }
@@ -366,4 +384,51 @@ fn requests_over_the_bound_are_refused_and_others_go_on() {
     drop(sockets);
     until("none waits", || a.metric("fanfare_forwarded_requests") == 0.0);
     assert!(ask().contains(" 418 "));
+}
+
+#[test]
+fn clients_that_do_not_read_hold_up_nobody_else() {
+    let (_runtime, a, _b, _) = pair(&most(1000, 10));
+    let sockets: Vec<_> = (0..32).map(|_| a.connect()).collect();
+    for mut socket in &sockets {
+        socket.write_all(b"GET /huge?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
+        assert!(read_head(&mut socket.try_clone().unwrap()).starts_with("HTTP/1.1 200 "));
+    }
+    let begun = Instant::now();
+    for _ in 0..5 {
+        let answer = a.ask(
+            "GET /large?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n",
+        );
+        assert_eq!(answer.split_once("\r\n\r\n").unwrap().1.len(), 10 << 20);
+    }
+    // By then the others would have been cut off.
+    assert!(begun.elapsed() < DEADLINE / 2, "{:?}", begun.elapsed());
+    drop(sockets);
+}
+
+#[test]
+fn a_tunnel_whose_client_takes_nothing_ends() {
+    let (_runtime, a, _b, _) = pair(&most(1000, 10));
+    let mut socket = a.connect();
+    let flood = "GET /flood?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\n\
+                 upgrade: websocket\r\n\r\n";
+    socket.write_all(flood.as_bytes()).unwrap();
+    assert!(read_head(&mut socket).starts_with("HTTP/1.1 101 "));
+    // The owner gives up; what it has said by then fills every buffer on the way.
+    until("the tunnel ends", || a.metric("fanfare_tunnelled_connections") == 0.0);
+}
+
+#[test]
+fn another_upgrade_than_to_a_websocket_is_a_request_like_others() {
+    let (_runtime, a, b, _) = pair(&most(1000, 10));
+    let offered =
+        "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n";
+    let mut socket = a.connect();
+    let wait = format!("GET /wait?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\n{offered}\r\n");
+    socket.write_all(wait.as_bytes()).unwrap();
+    until("it waits", || b.waiting.load(Ordering::SeqCst) == 1);
+    assert_eq!(a.metric("fanfare_forwarded_requests"), 1.0);
+    assert_eq!(a.metric(r#"fanfare_forwarded_requests_total{kind="upgrade",result="gone"}"#), 0.0);
+    drop(socket);
+    until("it waits no more", || a.metric("fanfare_forwarded_requests") == 0.0);
 }

@@ -1,7 +1,7 @@
 //! Upgrades for sessions of other nodes: the client's request goes to the owner as it is, over a connection of its
 //! own, and behind a 101 the two sockets are joined.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -63,7 +63,11 @@ pub(super) async fn open(
         let gauge = forwarding.meters.tunnels.clone();
         let client = place.and_then(|place| place.take());
         let tunnel = Tunnel { _permit: permit, _client: client, gauge };
-        let until = Until { ended: link.ended, leaving: forwarding.leaving.clone() };
+        let until = Until {
+            ended: link.ended,
+            leaving: forwarding.leaving.clone(),
+            unread: forwarding.unread_timeout,
+        };
         tokio::spawn(join(on_client, on_owner, until, tunnel));
     }
     Ok(Response::from_parts(head, Body::empty()))
@@ -94,6 +98,8 @@ async fn ask(link: &Link, request: Request) -> Option<hyper::Response<hyper::bod
 struct Until {
     ended: watch::Receiver<()>,
     leaving: Leaving,
+    /// The client takes nothing for this long.
+    unread: Duration,
 }
 
 /// Joins the sockets once both upgrades are done, until one of them ends, the link to the owner does, or this node
@@ -110,7 +116,7 @@ async fn join(on_client: OnUpgrade, on_owner: OnUpgrade, mut until: Until, tunne
         owner.write_all(&early).await?;
         client.write_all(&first).await?;
         drop((early, first));
-        relay(client, owner).await
+        relay(client, owner, until.unread).await
     };
     tokio::select! {
         done = joined => if let Err(error) = done {

@@ -51,7 +51,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn of(request: &'a Request) -> Self {
+    pub(crate) fn of(request: &'a Request) -> Self {
         let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         Self {
             method: request.method().as_str(),
@@ -77,7 +77,7 @@ impl<'a> Asked<'a> {
         self.values(name).flat_map(|value| value.split(',')).map(str::trim)
     }
 
-    pub(super) fn has_item(&self, name: &str, item: &str) -> bool {
+    pub(crate) fn has_item(&self, name: &str, item: &str) -> bool {
         self.items(name).any(|given| given.eq_ignore_ascii_case(item))
     }
 
