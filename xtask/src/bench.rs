@@ -42,8 +42,7 @@ pub(crate) fn command() -> clap::Command {
 
 pub(crate) fn run(root: &Path, given: &ArgMatches) -> Result<Summary> {
     install::peers(root, given.get_one::<String>("peers").map(String::as_str))?;
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    process::run(build.current_dir(root).args(["build", "--release", "-p", "fanfare", "-p", "loadtest"]))?;
+    process::build_release(root)?;
     let target = process::target(root)?;
     let mut loadtest = Command::new(target.join("release/loadtest"));
     match given.get_many::<String>("scenarios") {

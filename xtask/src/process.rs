@@ -39,6 +39,16 @@ pub(crate) fn watch(command: &mut Command, mut look: impl FnMut(&str)) -> Result
     Ok(child.wait().with_context(|| shown(command))?.success())
 }
 
+/// Builds the release binaries. One by one: `cargo run --release` builds fanfare alone, and built together with
+/// the load generator it would have other features of crates that both use, and be compiled twice.
+pub(crate) fn build_release(root: &Path) -> Result<()> {
+    for package in ["fanfare", "loadtest"] {
+        let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        run(build.current_dir(root).args(["build", "--release", "-p", package]))?;
+    }
+    Ok(())
+}
+
 /// Where cargo puts what it builds.
 pub(crate) fn target(root: &Path) -> Result<PathBuf> {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

@@ -67,9 +67,8 @@ pub(crate) fn run(root: &Path, given: &ArgMatches) -> Result<Summary> {
 }
 
 fn e2e(root: &Path, files: &[PathBuf], counts: &mut Counts) -> Result<bool> {
-    // The load generator is for the README's own test. Together, as `bench` builds them: each alone would have
-    // other features of the crates that both use.
-    process::run(cargo(root).args(["build", "--release", "-p", "fanfare", "-p", "loadtest"]))?;
+    // The load generator is for the README's own test.
+    process::build_release(root)?;
     let mut node = Command::new("node");
     node.current_dir(root.join("e2e"))
         .args([
