@@ -219,6 +219,8 @@ pub(crate) struct Pending {
     pub(crate) steps: VecDeque<(Step, usize)>,
     /// Bytes of the steps that wait.
     pub(crate) bytes: usize,
+    /// How many of the steps are a [`Step::Tell`].
+    pub(crate) tells: usize,
 }
 
 /// One waiting step. `Connect` and `Join` have asked the broker already.
@@ -299,13 +301,12 @@ impl Connection {
         })
     }
 
-    /// The session in a namespace, the earlier one of two.
+    /// The session in a namespace. There is one at most: one that is entered anew is left first.
     pub(crate) fn session(&self, namespace: NamespaceId) -> Option<&Session> {
         self.sessions.iter().find(|session| session.namespace == namespace)
     }
 
-    /// A session by what proves it. A namespace that was left and entered anew has two for a while, when the
-    /// leaving waits behind something.
+    /// A session by what proves it: another may have taken its place.
     pub(crate) fn session_mut(&mut self, namespace: NamespaceId, random: u64) -> Option<&mut Session> {
         self.sessions.iter_mut().find(|session| session.namespace == namespace && session.random == random)
     }

@@ -95,12 +95,17 @@ impl Shard {
     }
 
     /// Begins to carry an answer out: the broker is asked for its rooms first.
-    fn settle(&mut self, slot: u32, asked: Asked, answer: Answer) {
+    fn settle(&mut self, slot: u32, asked: Asked, mut answer: Answer) {
         if answer.refused {
             return self.app_refused(slot, &asked, &answer);
         }
         let until = self.now + self.context.config.timing.join_timeout;
         let mut rooms = Vec::with_capacity(answer.join.len());
+        let most = self.context.config.limits.rooms_per_connection;
+        if answer.join.len() > most {
+            self.context.metrics.rare.limit_reached.with_label_values(&["rooms_per_connection"]).inc();
+            answer.join.drain(most..).for_each(|_| self.effect_dropped("rooms_per_connection"));
+        }
         for name in &answer.join {
             match self.begin_join(slot, asked.session.namespace, name) {
                 Ok((room, _)) => rooms.push((room, false)),
@@ -119,7 +124,8 @@ impl Shard {
         let rooms = &settling.rooms;
         settling.until <= self.now
             || !self.link_up
-            || (rooms.iter().all(|(room, refused)| *refused || self.members.room(*room).active)
+            // The last ones are confirmed last: looking at these first, a thousand confirmations are no million looks.
+            || (rooms.iter().rev().all(|(room, refused)| *refused || self.members.room(*room).active)
                 && (settling.asked.about != Question::Connect || session.active))
     }
 

@@ -10,7 +10,7 @@ use fanfare_protocol::{Disconnect, Publication, ReplyTo, plain};
 use smallvec::smallvec;
 
 use super::acks::Purpose;
-use super::members::{Members, RoomId};
+use super::members::RoomId;
 use super::shard::Shard;
 use crate::app::{Answer, Emit, End, To, Unanswered, What};
 use crate::connection::{Asked, Greeting, Machine, Question, Session, Settling, Step, Via};
@@ -71,8 +71,7 @@ impl Shard {
     /// An answer whose session was ended while its rooms were waited for.
     pub(super) fn take_effect_gone(&mut self, slot: u32, settling: Settling) {
         for (room, _) in settling.rooms {
-            self.members.room_mut(room).stop_waiting(slot);
-            self.drop_room(room);
+            self.give_up_join(slot, room);
         }
         self.take_effect_on_others(slot, &settling.asked.session, settling.answer);
     }
@@ -216,8 +215,7 @@ impl Shard {
     /// Makes a member, as the app or another server wants it, without an answer to the client.
     pub(super) fn enter_room(&mut self, slot: u32, room: RoomId, refused: bool) {
         self.members.room_mut(room).stop_waiting(slot);
-        let joined =
-            self.connections.get(slot as usize).is_some_and(|c| Members::position(&c.rooms, room).is_some());
+        let joined = self.is_member(slot, room);
         if refused {
             self.counters.add(Count::JoinsFailed, 1);
         } else if joined {

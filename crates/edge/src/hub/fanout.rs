@@ -113,10 +113,15 @@ impl Shard {
                 frames.next_room();
             }
             let mark = Mark { room: Some(room), large: false, volatile, stamped };
-            if let Some(id) = self.members.find(namespace, room) {
+            let found = self.members.find(namespace, room);
+            if let Some(id) = found {
                 let large = self.members.room(id).members.len() > LARGE_ROOM;
                 self.mark_room(id, &mut frames, Mark { large, ..mark });
-            } else if let Some(sid) = self.resolve_connected(namespace, room) {
+            }
+            // Whoever is in a room of that name, too: the session is reached, and once.
+            if let Some(sid) = self.resolve_connected(namespace, room)
+                && !found.is_some_and(|id| self.is_member(sid.slot, id))
+            {
                 self.mark(sid.slot, &mut frames, mark);
             }
         }
@@ -183,7 +188,7 @@ impl Shard {
         }
     }
 
-    /// Stamps everyone in a room (or the one session of that id), so that [`Shard::mark`] passes them by.
+    /// Stamps everyone in a room (and the one session of that id), so that [`Shard::mark`] passes them by.
     pub(super) fn stamp_room(&mut self, namespace: NamespaceId, room: &str) {
         if let Some(id) = self.members.find(namespace, room) {
             for member in &self.members.room(id).members {
@@ -191,7 +196,8 @@ impl Shard {
                     connection.stamp = self.stamp;
                 }
             }
-        } else if let Some(sid) = self.resolve(namespace, room)
+        }
+        if let Some(sid) = self.resolve(namespace, room)
             && let Some(connection) = self.connections.get_mut(sid.slot as usize)
         {
             connection.stamp = self.stamp;

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fanfare_protocol::{Command, Disconnect};
 
@@ -14,6 +14,9 @@ use crate::connection::{Question, Session, Step};
 
 /// What the slot was, and which connection of it.
 type Key = (u32, u32);
+
+/// When one that cannot be ended yet is looked at again, where farewells are shorter than that.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// The farewells of one shard.
 #[derive(Debug, Default)]
@@ -48,7 +51,7 @@ impl Shard {
         let generation = connection.generation;
         let mut open: VecDeque<Session> = connection.sessions.iter().copied().collect();
         let (mut asked, mut connecting) = (false, None);
-        let mut left = VecDeque::new();
+        let (mut ended, mut left) = (Vec::new(), VecDeque::new());
         for (step, _) in steps {
             match step {
                 Step::Asked(question) => {
@@ -68,15 +71,20 @@ impl Shard {
                     left.extend(tokens.into_iter().map(|token| (greeting.session, gone(token))));
                 }
                 Step::Tell(session, what) => left.push_back((session, *what)),
-                Step::Command(command) => self.keep_for_app(command, connecting, &mut open, &mut left),
+                Step::Command(Command::Leave { namespace }) => {
+                    let at = open.iter().position(|session| session.namespace == namespace);
+                    ended.extend(at.and_then(|at| open.remove(at)).map(|session| (session, LEFT)));
+                }
+                Step::Command(command) => self.keep_for_app(command, connecting, &open, &mut left),
                 // Who left before being let in was never there.
                 Step::Connect { random, .. } => open.retain(|session| session.random != random),
                 Step::Join { .. } => {}
             }
         }
-        for session in open {
+        // The ends are last, whatever of them was to be told behind them.
+        for (session, reason) in ended.into_iter().chain(open.into_iter().map(|own| (own, reason.reason()))) {
             left.extend(self.acks_of(slot, &session).into_iter().map(|token| (session, gone(token))));
-            left.push_back((session, What::Disconnect { reason: reason.reason() }));
+            left.push_back((session, What::Disconnect { reason }));
         }
         left.retain(|(session, _)| self.app_knows(session, connecting));
         self.part((slot, generation), asked, Farewell { connecting, left });
@@ -91,42 +99,34 @@ impl Shard {
         &self,
         command: Command,
         connecting: Option<u64>,
-        open: &mut VecDeque<Session>,
+        open: &VecDeque<Session>,
         left: &mut VecDeque<(Session, What)>,
     ) {
-        match command {
-            Command::Event { namespace, room, data, .. } => {
-                // The earlier of two, as while it lived.
-                let session = open.iter().find(|session| session.namespace == namespace).copied();
-                if let Some(session) = session.filter(|session| self.app_knows(session, connecting))
-                    && self.is_without_rule(room.as_deref(), &data)
-                {
-                    // Nobody is there to be answered.
-                    left.push_back((session, What::Event { room, data, ack: false }));
-                }
-            }
-            Command::Leave { namespace } => {
-                let at = open.iter().position(|session| session.namespace == namespace);
-                if let Some(session) = at.and_then(|at| open.remove(at)) {
-                    left.push_back((session, What::Disconnect { reason: LEFT }));
-                }
-            }
-            _ => {}
+        let Command::Event { namespace, room, data, .. } = command else { return };
+        let session = open.iter().find(|session| session.namespace == namespace).copied();
+        if let Some(session) = session.filter(|session| self.app_knows(session, connecting))
+            && self.is_without_rule(room.as_deref(), &data)
+        {
+            // Nobody is there to be answered.
+            left.push_back((session, What::Event { room, data, ack: false }));
         }
     }
 
     /// Begins a farewell. Disconnects alone have no order to keep.
-    fn part(&mut self, key: Key, asked: bool, farewell: Farewell) {
+    fn part(&mut self, key: Key, asked: bool, mut farewell: Farewell) {
         let only_ends = farewell.left.iter().all(|(_, what)| matches!(what, What::Disconnect { .. }));
         if !asked && only_ends {
             return self.end_farewell(key, farewell);
         }
         let limit = self.context.config.limits.app_farewells;
-        if self.context.state.farewells.fetch_add(1, Ordering::Relaxed) >= limit {
-            self.context.state.farewells.fetch_sub(1, Ordering::Relaxed);
+        if self.context.state.farewells.load(Ordering::Relaxed) >= limit {
             self.context.metrics.rare.limit_reached.with_label_values(&["app_farewells"]).inc();
-            return self.end_farewell(key, farewell);
+            match self.cut_short(key, farewell) {
+                Some(rest) => farewell = rest,
+                None => return,
+            }
         }
+        self.context.state.farewells.fetch_add(1, Ordering::Relaxed);
         self.context.metrics.app.farewells.inc();
         self.farewells.due.push_back((self.now + self.context.config.timing.app_farewell, key));
         self.farewells.waiting.insert(key, farewell);
@@ -180,14 +180,31 @@ impl Shard {
                 return;
             }
             self.farewells.due.pop_front();
-            if let Some(farewell) = self.farewells.waiting.remove(&key) {
-                self.end_farewell(key, farewell);
+            let Some(farewell) = self.farewells.waiting.remove(&key) else { continue };
+            if let Some(rest) = self.cut_short(key, farewell) {
+                let again = self.now + self.context.config.timing.app_farewell.max(AGAIN);
+                self.farewells.due.push_back((again, key));
+                self.farewells.waiting.insert(key, rest);
+            } else {
                 self.farewell_over();
             }
         }
         if self.farewells.waiting.is_empty() {
             self.farewells = Farewells::default();
         }
+    }
+
+    /// Ends a farewell, but for the end of a session whose CONNECT is under way: whether the app is to hear of it,
+    /// its answer says. These are no more than calls are.
+    fn cut_short(&mut self, key: Key, mut farewell: Farewell) -> Option<Farewell> {
+        let connecting = farewell.connecting;
+        let is_kept = |session: &Session, what: &What| {
+            connecting == Some(session.random) && matches!(what, What::Disconnect { .. })
+        };
+        let (kept, others) = farewell.left.into_iter().partition(|(session, what)| is_kept(session, what));
+        farewell.left = others;
+        self.end_farewell(key, farewell);
+        connecting.map(|_| Farewell { connecting, left: kept })
     }
 
     /// Tells the ends, and counts what else was not told.

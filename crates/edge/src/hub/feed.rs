@@ -371,7 +371,8 @@ impl Shard {
             for slot in room.waiting.clone() {
                 self.advance(slot);
             }
-        } else if let Some(sid) = self.resolve(namespace, name) {
+        }
+        if let Some(sid) = self.resolve(namespace, name) {
             self.session_settled(namespace, sid);
         }
     }
@@ -382,7 +383,8 @@ impl Shard {
             for slot in self.members.room(id).waiting.clone() {
                 self.fail_join(slot, id);
             }
-        } else if let Some(sid) = self.resolve(namespace, name) {
+        }
+        if let Some(sid) = self.resolve(namespace, name) {
             // The session works but for publications to its own id; the log has the reason.
             self.session_settled(namespace, sid);
         }

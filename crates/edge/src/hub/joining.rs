@@ -80,8 +80,7 @@ impl Shard {
         let entry = self.members.room_mut(room);
         entry.stop_waiting(slot);
         let active = entry.active;
-        let joined =
-            self.connections.get(slot as usize).is_some_and(|c| Members::position(&c.rooms, room).is_some());
+        let joined = self.is_member(slot, room);
         let outcome = if joined {
             Ok(())
         } else if !active && refused {
@@ -146,8 +145,20 @@ impl Shard {
     pub(super) fn drop_room(&mut self, room: RoomId) {
         if let Some(gone) = self.members.forget_if_empty(room)
             && let Some(name) = gone.name
+            // A session of that id goes on without the room.
+            && self.resolve(gone.namespace, &name).is_none_or(|sid| !self.has_channel(sid.slot, gone.namespace))
         {
             self.unwant(gone.namespace, &name, true);
         }
+    }
+
+    /// A join that comes to nothing.
+    pub(super) fn give_up_join(&mut self, slot: u32, room: RoomId) {
+        self.members.room_mut(room).stop_waiting(slot);
+        self.drop_room(room);
+    }
+
+    pub(super) fn is_member(&self, slot: u32, room: RoomId) -> bool {
+        self.connections.get(slot as usize).is_some_and(|c| Members::position(&c.rooms, room).is_some())
     }
 }

@@ -136,7 +136,8 @@ impl Shard {
         for room in &target.rooms {
             if let Some(id) = self.members.find(namespace, room) {
                 slots.extend(self.members.room(id).members.iter().map(|member| member.slot));
-            } else if let Some(sid) = self.resolve(namespace, room) {
+            }
+            if let Some(sid) = self.resolve(namespace, room) {
                 slots.push(sid.slot);
             }
         }

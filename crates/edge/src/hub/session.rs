@@ -63,6 +63,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let first = connection.pending.is_none();
         let pending = connection.pending.get_or_insert_default();
+        pending.tells += usize::from(matches!(step, Step::Tell(..)));
         pending.steps.push_back((step, bytes));
         pending.bytes += bytes;
         if pending.bytes > limit {
@@ -81,7 +82,12 @@ impl Shard {
     /// in a row wait once. What is to be refused is refused when its turn comes.
     fn prepare(&mut self, slot: u32, command: Command) -> Step {
         let command = match command {
-            Command::Connect { namespace, auth } => return self.prepare_connect(slot, namespace, auth),
+            // A namespace that is entered anew is left first: a client has one session at a time in it.
+            Command::Connect { namespace, auth }
+                if self.connections.get(slot as usize).is_some_and(|c| c.session(namespace).is_none()) =>
+            {
+                return self.prepare_connect(slot, namespace, auth);
+            }
             other => other,
         };
         let join = match &command {
@@ -123,17 +129,26 @@ impl Shard {
         Session { namespace, random: u64::from_ne_bytes(random()), connected: false, active: false, since }
     }
 
-    /// Plain connections are in the main namespace from the start, unless an app has to let them in. They have no
-    /// channel of their own that would have to be waited for.
+    /// Plain connections are in the main namespace from the start, unless an app has to let them in.
     pub(super) fn enter(&mut self, slot: u32, namespace: NamespaceId) {
+        if self.context.app_of(namespace).is_some() {
+            let step = self.prepare_connect(slot, namespace, None);
+            return self.enqueue(slot, step, 0);
+        }
         let session = Session { active: true, ..self.new_session(namespace) };
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.sessions.push(session);
-        if self.context.app_of(namespace).is_none() {
-            return self.finish_connect(slot, &session);
-        }
-        let (random, until) = (session.random, self.now);
-        self.enqueue(slot, Step::Connect { namespace, random, until, auth: None }, 0);
+        self.finish_connect(slot, &session);
+    }
+
+    /// Whether sessions have a channel of their own, by which their id reaches them. Plain clients do not know their
+    /// id, but an app does.
+    pub(super) fn has_channel(&self, slot: u32, namespace: NamespaceId) -> bool {
+        self.connections.get(slot as usize).is_some_and(|connection| match connection.machine {
+            Machine::SocketIo(_) => true,
+            Machine::Plain { .. } => self.context.app_of(namespace).is_some(),
+            Machine::Echo(_) => false,
+        })
     }
 
     /// Does the steps at the front of the queue that no longer wait.
@@ -142,6 +157,7 @@ impl Shard {
             let Some(pending) = self.pending(slot) else { return };
             let Some((step, bytes)) = pending.steps.pop_front() else { break };
             pending.bytes -= bytes;
+            pending.tells -= usize::from(matches!(step, Step::Tell(..)));
             if let Some(waiting) = self.step(slot, step) {
                 if let Some(pending) = self.pending(slot) {
                     pending.bytes += bytes;
@@ -178,6 +194,12 @@ impl Shard {
             Step::Join { room, reply, until, refused } => {
                 if !self.members.room(room).active && until > self.now && !refused {
                     return Some(Step::Join { room, reply, until, refused });
+                }
+                // Who was refused, or thrown out meanwhile, hears nothing of what it asked for.
+                let namespace = self.members.room(room).namespace;
+                if !self.is_connected(slot, namespace) {
+                    self.give_up_join(slot, room);
+                    return None;
                 }
                 self.finish_join(slot, room, reply, refused);
                 None
@@ -275,6 +297,11 @@ impl Shard {
         }
     }
 
+    fn is_connected(&self, slot: u32, namespace: NamespaceId) -> bool {
+        let connection = self.connections.get(slot as usize);
+        connection.and_then(|c| c.session(namespace)).is_some_and(|session| session.connected)
+    }
+
     fn action(&self, room: Option<&str>, data: &[u8]) -> Result<Action, Refusal> {
         let event = EventView::parse(data)
             .map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))?;
@@ -321,18 +348,28 @@ impl Shard {
     /// The client leaves a namespace; the connection stays.
     fn leave_namespace(&mut self, slot: u32, namespace: NamespaceId) {
         let Some(connection) = self.connections.get(slot as usize) else { return };
-        let session = connection.session(namespace).copied();
+        // One that waits to be let in is a later one: that which is left was ended before.
+        let Some(session) = connection.session(namespace).copied().filter(|own| own.connected) else {
+            return;
+        };
         self.leave_rooms_of(slot, namespace);
-        let Some(session) = session else { return };
         let words = self.last_words(slot, &session, LEFT);
         self.end_session(slot, &session);
         let Some(connection) = self.connections.get_mut(slot as usize).filter(|_| !words.is_empty()) else {
             return;
         };
-        // Before what was asked after leaving.
-        let steps = &mut connection.pending.get_or_insert_default().steps;
-        for what in words.into_iter().rev() {
-            steps.push_front((Step::Tell(session, Box::new(what)), 0));
+        // Before what was asked after leaving, but behind what else is to be told of the session: the end is last.
+        let pending = connection.pending.get_or_insert_default();
+        let mut first = VecDeque::new();
+        if pending.tells > 0 {
+            (first, pending.steps) = std::mem::take(&mut pending.steps)
+                .into_iter()
+                .partition(|(step, _)| matches!(step, Step::Tell(of, _) if of.random == session.random));
+        }
+        pending.tells += words.len();
+        first.extend(words.into_iter().map(|what| (Step::Tell(session, Box::new(what)), 0)));
+        for step in first.into_iter().rev() {
+            pending.steps.push_front(step);
         }
     }
 
@@ -354,10 +391,12 @@ impl Shard {
         connection.sessions.remove(at);
         // Those that the app would be told of are taken already.
         drop(self.acks_of(slot, session));
-        let Some(connection) = self.connections.get(slot as usize) else { return };
-        if matches!(connection.machine, Machine::SocketIo(_)) {
+        if self.has_channel(slot, session.namespace) {
             let sid = self.sid(slot, session).to_string();
-            self.unwant(session.namespace, &sid.into(), false);
+            // Others may be in a room of that name.
+            if self.members.find(session.namespace, &sid).is_none() {
+                self.unwant(session.namespace, &sid.into(), false);
+            }
         }
     }
 
@@ -395,8 +434,7 @@ impl Shard {
             _ => &[],
         };
         for (room, _) in rooms {
-            self.members.room_mut(*room).stop_waiting(slot);
-            self.drop_room(*room);
+            self.give_up_join(slot, *room);
         }
     }
 

@@ -163,3 +163,43 @@ fn a_leaving_node_tells_every_end_before_it_is_gone() {
     let ends = story(&app.calls(60)).iter().filter(|told| *told == "disconnect server shutting down").count();
     assert_eq!(ends, 30);
 }
+
+#[test]
+fn who_was_let_in_when_it_was_gone_is_told_gone_above_every_bound() {
+    for bound in [10, 0] {
+        let app = App::start(by_name);
+        let mut config = app.config();
+        config.limits.app_farewells = bound;
+        config.timing.app_farewell = std::time::Duration::ZERO;
+        config.app.as_mut().unwrap().timeout = DEADLINE;
+        let node = Node::start(config);
+        app.shut();
+        let mut client = node.socketio();
+        client.send("40");
+        client.send(r#"42["early"]"#);
+        app.calls(1);
+        client.socket.close(None).unwrap();
+        node.settles("fanfare_app_events_untold_total", 1.0);
+        app.let_all();
+        assert_eq!(story(&app.calls(2)), ["connect ", "disconnect transport close"]);
+        node.settles("fanfare_app_farewells", 0.0);
+    }
+}
+
+#[test]
+fn the_end_is_last_also_where_the_client_left_and_was_gone() {
+    let app = App::start(by_name);
+    let node = Node::start(app.config());
+    let mut client = enter(&node);
+    client.send(r#"42["ask","t",60000]"#);
+    assert!(client.text().contains("\"asked\""));
+    app.shut();
+    client.send(r#"42["slow"]"#);
+    client.send("41");
+    app.calls(3);
+    client.socket.close(None).unwrap();
+    node.settles("fanfare_app_farewells", 1.0);
+    app.let_all();
+    let expected = ["event slow", "ack disconnected", "disconnect client namespace disconnect"];
+    assert_eq!(story(&app.calls(5)[2..]), expected);
+}

@@ -4,6 +4,7 @@ mod contract;
 mod farewell;
 mod requests;
 mod scripted;
+mod sessions;
 
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use fanfare_edge::{Config, Timing};
 use fanfare_protocol::msgpack;
 use fanfare_protocol::publication::Rooms;
 use serde_json::json;
+use tungstenite::Message;
 
 use super::scripted::{App, ok};
 use super::{by_name, enter};
@@ -195,4 +196,40 @@ fn a_connect_waits_for_the_rooms_of_its_answer() {
     asked.wake();
     assert!(client.text().starts_with("40{"));
     assert_eq!(client.text(), r#"42["hello"]"#);
+}
+
+#[test]
+fn a_join_that_waited_lets_nobody_hear_who_was_thrown_out() {
+    let asked = AskedNode::start(config());
+    let (mut client, _) = member(&asked.node, "r");
+    asked.holds.store(true, Ordering::SeqCst);
+    client.send(r#"421["join","late"]"#);
+    asked.node.settles("fanfare_rooms", 2.0);
+    asked.ask(Request::Disconnect { target: Target::default(), close: false, asker: None });
+    assert_eq!(client.text(), "41");
+    client.send("40");
+    client.send(r#"422["join","other"]"#);
+    asked.holds.store(false, Ordering::SeqCst);
+    asked.wake();
+    assert!(client.text().starts_with("40{"));
+    assert_eq!(client.text(), r#"432[{"ok":true}]"#);
+    asked.node.settles("fanfare_memberships", 1.0);
+    asked.node.settles("fanfare_rooms", 1.0);
+}
+
+#[test]
+fn who_left_and_was_thrown_out_at_once_can_come_back() {
+    let app = App::start(by_name);
+    let asked = AskedNode::start(app.config());
+    let mut client = enter(&asked.node);
+    app.shut();
+    // Read together.
+    client.socket.write(Message::text(r#"42["slow"]"#)).unwrap();
+    client.send("41");
+    app.calls(2);
+    asked.ask(Request::Disconnect { target: Target::default(), close: false, asker: None });
+    assert_eq!(client.text(), "41");
+    client.send("40");
+    app.let_all();
+    assert!(client.text().starts_with("40{"));
 }
