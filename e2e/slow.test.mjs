@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { ask, collect, connectRaw, connectSocket, publish, startEdge, until } from './harness.mjs';
+import { ask, collect, connectRaw, connectSocket, openPolling, publish, startEdge, until } from './harness.mjs';
 
 // Joins `room` and then reads nothing more.
 async function stuck(t, edge, room) {
@@ -40,6 +40,21 @@ test('over the hard bound a reader that is stuck is closed at once, others recei
   assert.equal(await closed(edge, 'slow_consumer'), 1);
   await until(async () => (await edge.metric('fanfare_outbox_bytes')) === 0, 5_000, 'its outbox is given back');
   assert.equal(await edge.metric('fanfare_memberships'), 1);
+});
+
+test('over the hard bound a polling client that fetches nothing is told the end by its next GET', async (t) => {
+  const edge = await startEdge(t, { dev: true, args: ['--outbox-soft', '64KiB', '--outbox-hard', '1MiB'] });
+  const session = await openPolling(edge);
+  await session.enter();
+  await session.post('420["join","r"]');
+  await session.packets((came) => came.length);
+  const isClosed = async () => (await edge.metric('fanfare_memberships')) === 0;
+  await publishUntil(edge, ['r'], 'x'.repeat(50_000), isClosed, 'it is closed');
+  assert.equal(await edge.metric('fanfare_limit_reached_total', { limit: 'outbox_hard' }), 1);
+  assert.equal(await edge.metric('fanfare_outbox_bytes'), 0);
+  assert.equal((await session.get()).text, '6\x1e1');
+  assert.equal((await session.get()).status, 400);
+  assert.equal(await closed(edge, 'slow_consumer'), 1);
 });
 
 test('over the soft bound a reader that does not move for five seconds is closed', async (t) => {

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { ask, collect, connectSocket, file, socketTo, startRedis, startSubject, until } from './harness.mjs';
+import { REFERENCE, ask, collect, connectSocket, file, socketTo, startRedis, startSubject, until } from './harness.mjs';
 
 const NAMESPACES = ['/admin', '/tenant-{id}'];
 const redis = await startRedis(file);
@@ -146,16 +146,18 @@ test('events while the connection is upgraded are neither lost, doubled nor out 
 });
 
 test('a polling client whose server goes away comes back by itself', async (t) => {
-  for (const way of ['polling', 'upgraded']) {
+  for (const [way, signal] of [['polling', 'SIGKILL'], ['polling', 'SIGTERM'], ['upgraded', 'SIGKILL']]) {
     const first = await startSubject(t, {});
     const quick = { reconnectionDelay: 50, reconnectionDelayMax: 100 };
     const socket = await connectSocket(t, first, { ...WAYS[way], ...quick });
     if (way === 'upgraded') await upgraded(socket);
     const id = socket.id;
     const reasons = collect(socket, 'disconnect');
-    if (first.kill9) await first.kill9();
-    else await first.io.close();
-    await until(() => reasons.length, 5_000, 'the client notices');
+    if (REFERENCE) await first.io.close();
+    else first.signal(signal);
+    await until(() => reasons.length, 10_000, 'the client notices');
+    assert.match([reasons[0]].flat()[0], /^transport (error|close)$/);
+    await first.exited;
     await startSubject(t, { port: first.port });
     await until(() => socket.connected, 10_000, 'the client is back');
     assert.notEqual(socket.id, id);
