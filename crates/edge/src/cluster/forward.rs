@@ -204,8 +204,13 @@ enum Exchanged {
 
 /// Sends the request over the link; `None` where the owner went away before it answered.
 async fn exchange(link: Link, request: Request) -> Option<Exchanged> {
-    let (mut head, body) = request.into_parts();
+    let (mut head, mut body) = request.into_parts();
     strip(&mut head.headers);
+    if head.method != Method::POST {
+        // Nobody reads it: on the link it would stand in the way of the others until the request is answered.
+        body = Body::empty();
+        head.headers.remove(CONTENT_LENGTH);
+    }
     if let Some(serve::Peer(address)) = head.extensions.get() {
         forwarded_for(&mut head.headers, &address.ip().to_string());
     }

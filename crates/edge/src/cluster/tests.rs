@@ -54,10 +54,12 @@ impl Drop for Waits {
     }
 }
 
-async fn wait(State(routes): State<Routes>) {
+/// Keeps its request, body and all, as a poll does.
+async fn wait(State(routes): State<Routes>, request: Request) {
     routes.waiting.fetch_add(1, Ordering::SeqCst);
     let _waits = Waits(routes.waiting);
     std::future::pending::<()>().await;
+    drop(request);
 }
 
 async fn say(headers: HeaderMap, request: Request) -> Response {
@@ -404,6 +406,30 @@ fn clients_that_do_not_read_hold_up_nobody_else() {
     // By then the others would have been cut off.
     assert!(begun.elapsed() < DEADLINE / 2, "{:?}", begun.elapsed());
     drop(sockets);
+}
+
+#[test]
+fn polls_with_bodies_hold_up_no_posts() {
+    let (_runtime, a, b, _) = pair(&most(1000, 10));
+    let size = 1 << 20;
+    let sockets: Vec<_> = (0..20).map(|_| a.connect()).collect();
+    for mut socket in &sockets {
+        let head = format!(
+            "GET /wait?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\ncontent-length: {size}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        // As much as anybody takes.
+        drop(socket.write(&vec![b'x'; size]));
+    }
+    until("all wait", || b.waiting.load(Ordering::SeqCst) == 20);
+    let body = "y".repeat(300_000);
+    let post = format!(
+        "POST /say?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\ncontent-length: 300000\r\n\r\n{body}"
+    );
+    for _ in 0..5 {
+        assert!(a.ask(&post).ends_with("h 127.0.0.1 300000"));
+    }
 }
 
 #[test]
