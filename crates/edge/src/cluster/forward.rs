@@ -148,7 +148,7 @@ impl Forwarding {
         let mut hop = Hop { meters: &self.meters, kind, result: "cancelled" };
         let answer = match kind {
             "upgrade" => tunnel::open(self, label, request).await,
-            _ => self.relay(label, request).await,
+            _ => self.relay(label, request, kind).await,
         };
         hop.result = match answer {
             Ok(_) => "ok",
@@ -161,16 +161,25 @@ impl Forwarding {
         answer
     }
 
-    async fn relay(&self, label: &str, request: Request) -> Result<Response, NotForwarded> {
+    async fn relay(
+        &self,
+        label: &str,
+        request: Request,
+        kind: &'static str,
+    ) -> Result<Response, NotForwarded> {
         let permit = self.forwards.enter().ok_or(NotForwarded::Full("forwards"))?;
         self.meters.under_way.inc();
         let place = UnderWay { _permit: permit, gauge: self.meters.under_way.clone() };
         let begun = Instant::now();
         let link = self.links.to(label).await.ok_or(NotForwarded::Gone)?;
         let mut leaving = self.leaving.clone();
+        let turn = async {
+            // Only polls wait for long, and whatever is cut off ends its session.
+            if kind == "poll" { leaving.turn().await } else { leaving.end().await }
+        };
         let exchanged = tokio::select! {
             exchanged = exchange(link, request) => exchanged,
-            () = leaving.turn() => Some(Exchanged::Cut),
+            () = turn => Some(Exchanged::Cut),
         };
         let (mut response, stream) = match exchanged {
             Some(Exchanged::Answer(response, stream)) => (response, stream),
@@ -187,7 +196,7 @@ impl Forwarding {
         if let Some(held) = held {
             self.meters.hop.observe(total.saturating_sub(Duration::from_micros(held)).as_secs_f64());
         }
-        if headers.remove(CLOSE).is_some() {
+        if headers.remove(CLOSE).is_some() || self.leaving.is_leaving() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -40,16 +40,34 @@ impl Leave {
 }
 
 impl Leaving {
-    /// Resolves when it is the caller's turn to end; never while the node stays.
+    /// Whether the node leaves.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.window.borrow().is_some()
+    }
+
+    /// Resolves when it is the caller's turn to end; never while the node stays. Who comes when the node leaves
+    /// already has time until the end.
     pub(super) async fn turn(&mut self) {
-        let window = match self.window.wait_for(Option::is_some).await.map(|window| *window) {
+        if self.is_leaving() {
+            return self.end().await;
+        }
+        let window = self.window().await;
+        let part = self.next.fetch_add(1, Ordering::Relaxed) % PARTS;
+        let length = window.until.saturating_duration_since(window.from);
+        tokio::time::sleep_until((window.from + length.mul_f64(part as f64 / PARTS as f64)).into()).await;
+    }
+
+    /// Resolves when the node is about to be gone.
+    pub(super) async fn end(&mut self) {
+        let until = self.window().await.until;
+        tokio::time::sleep_until(until.into()).await;
+    }
+
+    async fn window(&mut self) -> Window {
+        match self.window.wait_for(Option::is_some).await.map(|window| *window) {
             Ok(Some(window)) => window,
             // Whoever would say it is gone, and with it the node.
             Ok(None) | Err(_) => std::future::pending().await,
-        };
-        let part = self.next.fetch_add(1, Ordering::Relaxed) % PARTS;
-        let length = window.until.saturating_duration_since(window.from);
-        let at = window.from + length.mul_f64(part as f64 / PARTS as f64);
-        tokio::time::sleep(at.saturating_duration_since(Instant::now()).max(Duration::ZERO)).await;
+        }
     }
 }

@@ -37,6 +37,7 @@ struct Side {
     public: SocketAddr,
     private: SocketAddr,
     metrics: Metrics,
+    forwarding: Arc<Forwarding>,
     /// Requests that wait for ever at `/wait`, now.
     waiting: Arc<AtomicUsize>,
 }
@@ -104,7 +105,7 @@ impl Side {
         let metrics = Metrics::new(1, Bounds { connections: 1, outbox_budget: 1 }).unwrap();
         let (meters, rare) = (metrics.cluster.clone(), metrics.rare.clone());
         let node = Node { label, path: "/", limits: most, unread_timeout: UNREAD };
-        let forwarding = Forwarding::new(&node, directory.clone(), meters.clone(), rare.clone());
+        let forwarding = Arc::new(Forwarding::new(&node, directory.clone(), meters.clone(), rare.clone()));
         let waiting = Arc::new(AtomicUsize::new(0));
         let routes = Routes { waiting: waiting.clone() };
         let public = Router::new()
@@ -129,7 +130,7 @@ impl Side {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let front =
             |router| Front { router, rare: rare.clone(), header_timeout: DEADLINE, unread_timeout: DEADLINE };
-        runtime.spawn(serve(receiver, front(layer(public, Arc::new(forwarding))), front(router(owning))));
+        runtime.spawn(serve(receiver, front(layer(public, forwarding.clone())), front(router(owning))));
         let listen = |private: bool| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
@@ -152,7 +153,7 @@ impl Side {
         };
         let (public, private) = (listen(false), listen(true));
         directory.add(label, private.to_string());
-        Self { public, private, metrics, waiting }
+        Self { public, private, metrics, forwarding, waiting }
     }
 
     fn connect(&self) -> TcpStream {
@@ -406,6 +407,27 @@ fn clients_that_do_not_read_hold_up_nobody_else() {
     // By then the others would have been cut off.
     assert!(begun.elapsed() < DEADLINE / 2, "{:?}", begun.elapsed());
     drop(sockets);
+}
+
+#[test]
+fn a_node_that_leaves_goes_on_with_what_is_asked_meanwhile() {
+    let (_runtime, a, _b, _) = pair(&most(1000, 10));
+    a.forwarding.drain(Instant::now() + DEADLINE);
+    for method in ["GET", "POST"] {
+        for _ in 0..100 {
+            let answer = a.ask(&format!(
+                "{method} /say?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n"
+            ));
+            assert!(answer.contains(" 418 "), "{answer}");
+        }
+    }
+    // Clients go to other nodes with what they ask next.
+    let answer = a.ask("GET /large?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert!(answer.contains("\r\nconnection: close\r\n"));
+    // Nothing stays behind.
+    let (_runtime, a, _b, _) = pair(&most(1000, 10));
+    a.forwarding.drain(Instant::now() + Duration::from_millis(50));
+    assert_eq!(a.ask("GET /wait?sid=b.AAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nhost: h\r\n\r\n"), "");
 }
 
 #[test]
