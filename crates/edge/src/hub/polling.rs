@@ -165,6 +165,8 @@ impl Shard {
         if let Heartbeat::PongBy(by) = connection.heartbeat
             && by <= self.now
             && connection.flow.closing.is_none()
+            // Its POST is held back: it cannot answer a ping.
+            && !connection.flow.paused
         {
             self.close(spot.slot, Disconnect::PingTimeout);
         }

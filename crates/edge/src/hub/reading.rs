@@ -6,7 +6,7 @@ use fanfare_protocol::websocket::{self, Incoming, Opcode};
 use fanfare_protocol::{Command, Disconnect, Frame, Payload, ReplyTo, plain};
 
 use super::shard::Shard;
-use crate::connection::{Connection, Machine, Transport};
+use crate::connection::{Connection, Heartbeat, Machine, Transport};
 use crate::echo::Echo;
 use crate::metrics::{Count, Level};
 
@@ -177,6 +177,13 @@ impl Shard {
         if paused && !connection.flow.paused {
             self.counters.add(Count::PausedReading, 1);
             self.context.metrics.rare.limit_reached.with_label_values(&["pending_commands"]).inc();
+        }
+        if connection.flow.paused
+            && !paused
+            && let Heartbeat::PongBy(by) = &mut connection.heartbeat
+        {
+            // Only now can the client be heard, on long-polling with a POST that it has yet to send.
+            *by = (*by).max(self.now + self.context.config.timing.ping_timeout);
         }
         connection.flow.paused = paused;
         if !paused && connection.flow.unread {

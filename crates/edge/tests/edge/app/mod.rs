@@ -6,14 +6,16 @@ mod requests;
 mod scripted;
 mod sessions;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_edge::{AppFormat, Config, Timing};
 use fanfare_protocol::{Namespaces, msgpack};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
+use crate::event;
 use crate::harness::{Caller, Node, config};
+use crate::http::Polls;
 use scripted::{App, Said, ok};
 
 /// Answers events by name, as an app might.
@@ -383,6 +385,36 @@ fn a_client_is_not_read_while_too_much_waits_and_does_not_die_of_it() {
             next += 1;
         }
     }
+}
+
+#[test]
+fn a_poll_that_comes_while_a_post_is_held_back_finds_its_session() {
+    let app = App::start(by_name);
+    let mut config = app.config();
+    config.limits.pending_commands = 4 << 10;
+    let heartbeat = Duration::from_millis(100);
+    config.timing = Timing { ping_interval: heartbeat, ping_timeout: heartbeat, ..config.timing };
+    let node = Node::start(config);
+    let mut polls = Polls::open(&node, "/socket.io/");
+    polls.says("40");
+    polls.says(r#"420["join","r"]"#);
+    while !polls.get().body().contains("430[") {}
+    app.shut();
+    let echo = format!(r#"42["echo","{}"]"#, "x".repeat(1_000));
+    polls.posts.send(&format!("POST {}", polls.target()), [echo.as_str(); 20].join("\x1e").as_bytes());
+    node.settles("fanfare_reading_paused_total", 1.0);
+    // The client cannot answer pings meanwhile: its POST is under way.
+    let mut pings = 0;
+    let begun = Instant::now();
+    while begun.elapsed() < 10 * heartbeat {
+        node.publish([event("r", "n", 1)]);
+        let response = polls.get();
+        assert_eq!(response.status, 200, "after {:?}: {response:?}", begun.elapsed());
+        pings += response.body().split('\x1e').filter(|packet| *packet == "2").count();
+    }
+    assert_eq!(pings, 1);
+    app.let_all();
+    assert_eq!(polls.posts.response().unwrap().said(), (200, "ok"));
 }
 
 #[test]
