@@ -87,6 +87,8 @@ pub(super) struct Upload {
     pub(super) answer: Answering,
     /// Its body came.
     pub(super) received: bool,
+    /// Where too much waits: the body, and where its packets that were not taken begin.
+    pub(super) rest: Option<(Posted, usize)>,
 }
 
 /// Why a payload was not taken to its end.
@@ -109,7 +111,7 @@ impl Shard {
             Ask::Open { newcomer, answer } => self.open_polling(newcomer, answer),
             Ask::Get { spot, answer } => self.get(&spot, answer),
             Ask::Post { spot, answer } => self.post(&spot, answer),
-            Ask::PostBody { spot, body } => self.post_body(&spot, &body),
+            Ask::PostBody { spot, body } => self.post_body(&spot, body),
             Ask::GetGone { spot } | Ask::PostGone { spot, cut: true } => {
                 if self.polling_at(&spot).is_ok() {
                     self.remove(spot.slot, Disconnect::Client);
@@ -251,7 +253,7 @@ impl Shard {
             Err(error) => return answer(to, Answer::Refused(error)),
         };
         let Some(first) = polling.post.take() else {
-            polling.post = Some(Upload { answer: to, received: false });
+            polling.post = Some(Upload { answer: to, received: false, rest: None });
             return;
         };
         answer(first.answer, Answer::Cut);
@@ -259,16 +261,34 @@ impl Shard {
         self.remove(spot.slot, Disconnect::Packet);
     }
 
-    fn post_body(&mut self, spot: &Spot, body: &Posted) {
+    fn post_body(&mut self, spot: &Spot, body: Posted) {
         let Ok(polling) = self.polling_at(spot) else { return };
         let Some(post) = &mut polling.post else { return };
         post.received = true;
         self.counters.add(Count::ReceivedBytes, body.bytes().len() as u64);
-        let slot = spot.slot;
-        let end = match body.text() {
-            Some(text) => self.take_payload(slot, text),
-            None => Err(End::Broken),
-        };
+        if body.text().is_none() {
+            return self.remove(spot.slot, Disconnect::Packet);
+        }
+        self.take_from(spot.slot, body, 0);
+    }
+
+    /// Goes on with a body whose packets were too many at a time.
+    pub(super) fn post_on(&mut self, slot: u32) {
+        let post = self.polling(slot).and_then(|polling| polling.post.as_mut());
+        if let Some((body, from)) = post.and_then(|post| post.rest.take()) {
+            self.take_from(slot, body, from);
+        }
+    }
+
+    /// Takes the packets of a body, until too much waits. A few bytes make a step that is a hundred.
+    fn take_from(&mut self, slot: u32, body: Posted, mut from: usize) {
+        let end = self.take_payload(slot, &body, &mut from);
+        if from < body.bytes().len()
+            && end.is_ok()
+            && let Some(post) = self.polling(slot).and_then(|polling| polling.post.as_mut())
+        {
+            post.rest = Some((body, from));
+        }
         match end {
             Ok(()) => {}
             Err(End::Refused(reason)) => self.close(slot, reason),
@@ -277,8 +297,8 @@ impl Shard {
                 let waits = self.polling(slot).is_some_and(|polling| polling.get.is_some());
                 if waits {
                     self.answer_get(slot, NOOP);
-                } else {
-                    self.remember_left(spot.secret);
+                } else if let Some(connection) = self.connections.get(slot as usize) {
+                    self.remember_left(connection.secret);
                 }
                 self.remove(slot, Disconnect::Client);
             }
@@ -291,15 +311,21 @@ impl Shard {
 
     /// Answers a POST whose body was taken.
     pub(super) fn answer_post(&mut self, slot: u32) {
-        let post = self.polling(slot).and_then(|polling| polling.post.take_if(|post| post.received));
+        let leaves = self.connections.get(slot as usize).is_some_and(|c| c.flow.closing.is_some());
+        let is_done = |post: &mut Upload| post.received && (leaves || post.rest.is_none());
+        let post = self.polling(slot).and_then(|polling| polling.post.take_if(is_done));
         if let Some(post) = post {
             answer(post.answer, Answer::Taken);
         }
     }
 
     /// Does what the packets ask, one after the other: a payload of the smallest ones makes no long list.
-    fn take_payload(&mut self, slot: u32, body: &str) -> Result<(), End> {
-        for packet in engineio::split_payload(body) {
+    fn take_payload(&mut self, slot: u32, body: &Posted, from: &mut usize) -> Result<(), End> {
+        for packet in body.text().map(|text| engineio::split_payload(&text[*from..])).into_iter().flatten() {
+            if self.connections.get(slot as usize).is_some_and(|connection| connection.flow.paused) {
+                return Ok(());
+            }
+            *from += packet.len() + 1;
             let mut commands = std::mem::take(&mut self.commands);
             let mut answers = Vec::new();
             let Some(connection) = self.connections.get_mut(slot as usize) else { return Ok(()) };

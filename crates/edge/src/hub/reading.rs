@@ -6,7 +6,7 @@ use fanfare_protocol::websocket::{self, Incoming, Opcode};
 use fanfare_protocol::{Command, Disconnect, Frame, Payload, ReplyTo, plain};
 
 use super::shard::Shard;
-use crate::connection::{Connection, Heartbeat, Machine, Transport};
+use crate::connection::{Connection, Heartbeat, Machine, Transport, Via};
 use crate::echo::Echo;
 use crate::metrics::{Count, Level};
 
@@ -74,7 +74,10 @@ impl Shard {
         for slot in std::mem::take(&mut self.unread) {
             if let Some(connection) = self.connections.get_mut(slot as usize) {
                 connection.flow.unread = false;
-                self.read(slot);
+                match connection.transport.via() {
+                    Via::WebSocket => self.read(slot),
+                    Via::Polling => self.post_on(slot),
+                }
             }
         }
     }

@@ -194,7 +194,7 @@ impl Shard {
         if let Some(post) = post {
             // A client waits for its POST before it says `5`: this one's body would come out of turn.
             let refused = Answer::Refused(EngineError::BadRequest);
-            answer(post.answer, if post.received { Answer::Taken } else { refused });
+            answer(post.answer, if post.received && post.rest.is_none() { Answer::Taken } else { refused });
         }
         if let Err(error) = watched {
             tracing::warn!(%error, "a socket could not be watched");

@@ -141,12 +141,33 @@ fn who_enters_and_leaves_over_and_over_has_one_session_at_a_time() {
     app.shut();
     let mut polls = Polls::open(&node, "/socket.io/");
     let target = format!("POST {}", polls.target());
-    polls.posts.send(&target, ["40\x1e41"; 2_000].join("\x1e").as_bytes());
+    let body = ["40\x1e41"; 2_000].join("\x1e");
+    polls.posts.send(&target, body.as_bytes());
     app.calls(1);
     node.comes_to("fanfare_reading_paused_total", |paused| paused >= 1.0);
     node.settles("fanfare_redis_subscriptions", 1.0);
+    // What is too much at a time waits as the bytes that it came in.
+    node.settles("fanfare_post_bytes", body.len() as f64);
     app.let_all();
     let calls = app.calls(4_000);
     let odd = calls.iter().enumerate().find(|(at, call)| call["type"] != ["connect", "disconnect"][at % 2]);
     assert!(odd.is_none(), "{odd:?}");
+    assert_eq!(polls.posts.response().unwrap().said(), (200, "ok"));
+    node.settles("fanfare_post_bytes", 0.0);
+}
+
+#[test]
+fn a_body_that_waits_is_answered_when_its_session_ends() {
+    let app = App::start(|_, _| (204, Vec::new()));
+    let mut config = app.config();
+    config.app.as_mut().unwrap().timeout = Duration::from_millis(300);
+    let node = Node::start(config);
+    app.shut();
+    let mut polls = Polls::open(&node, "/socket.io/");
+    let target = format!("POST {}", polls.target());
+    polls.posts.send(&target, ["40\x1e41"; 2_000].join("\x1e").as_bytes());
+    // The app does not answer its first packet, and that ends the session.
+    assert_eq!(polls.posts.response().unwrap().said(), (200, "ok"));
+    node.settles("fanfare_post_bytes", 0.0);
+    assert_eq!(app.calls(1).len(), 1);
 }
