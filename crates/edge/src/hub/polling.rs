@@ -196,6 +196,10 @@ impl Shard {
         if self.has_left(&spot.secret) {
             return answer(to, Answer::Payload(NOOP.to_owned()));
         }
+        if self.polling_at(spot).is_ok_and(|polling| polling.candidate.is_some()) {
+            // What the client said on its WebSocket before it sent this request comes first.
+            self.candidate_event(spot.slot);
+        }
         let polling = match self.polling_at(spot) {
             Ok(polling) => polling,
             Err(error) => return answer(to, Answer::Refused(error)),

@@ -102,6 +102,34 @@ fn a_get_that_waits_is_answered_by_the_probe_and_one_that_still_waits_by_the_swa
 }
 
 #[test]
+fn a_get_that_follows_the_upgrade_on_another_socket_finds_it_done() {
+    let node = Node::start(config());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Turns of the shard take long enough for both to come within one.
+        scope.spawn(|| {
+            let mut busy = socket(&node, "transport=websocket");
+            busy.send("40");
+            let large = format!(r#"42["nothing","{}"]"#, "x\\n".repeat(200_000));
+            while !done.load(Ordering::Relaxed) {
+                busy.send(&large);
+            }
+        });
+        let late = (0..50).filter(|_| {
+            let mut polls = Polls::open(&node, "/socket.io/");
+            let mut upgraded = candidate(&node, &polls);
+            probe(&mut upgraded);
+            // It has arrived when the GET is sent, but the shard may come to the GET first.
+            upgraded.send("5");
+            polls.get().said() != (400, r#"{"code":3,"message":"Bad request"}"#)
+        });
+        let late = late.count();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(late, 0, "GETs that were taken for polls");
+    });
+}
+
+#[test]
 fn an_upgrade_that_fails_leaves_the_session_polling() {
     let mut config = config();
     config.timing.upgrade_timeout = Duration::from_millis(200);
