@@ -298,8 +298,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
             set: |to, value| to.timing.app_farewell = value,
         },
         fallback: Fallback::Value("30s"),
-        help: "How long the app is still told what a connection said before it was gone. Its disconnect is told in \
-               any case.",
+        help: "How long the app is still told what a connection said before it was gone. Its disconnect is told \
+               after that, too, unless app_queue is full.",
     },
     Setting {
         key: "app_farewells",

@@ -132,7 +132,7 @@ async fn answer(public: &Public, request: Request, cors: Option<&Cors>) -> Respo
         }
         Route::Session(spot, Turn::Post) => polling::post(public, spot, request).await,
         Route::Session(spot, Turn::Other) => polling::other(public, spot).await,
-        Route::Session(spot, Turn::Upgrade) => match polling::known(public, spot).await {
+        Route::Session(spot, Turn::Upgrade) => match polling::expect(public, spot).await {
             Ok(()) => public.claim(request, Some(spot)),
             Err(error) => {
                 public.count_refused(error);

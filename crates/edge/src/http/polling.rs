@@ -131,9 +131,20 @@ pub(super) async fn other(public: &Public, spot: Spot) -> Response {
 }
 
 /// Whether the session is there.
-pub(super) async fn known(public: &Public, spot: Spot) -> Result<(), EngineError> {
+async fn known(public: &Public, spot: Spot) -> Result<(), EngineError> {
     let (answer, answered) = oneshot::channel();
     public.ask(spot, Ask::Known { spot, answer });
+    there(answered).await
+}
+
+/// The same, for a WebSocket that is about to be opened for it.
+pub(super) async fn expect(public: &Public, spot: Spot) -> Result<(), EngineError> {
+    let (answer, answered) = oneshot::channel();
+    public.ask(spot, Ask::Expect { spot, answer });
+    there(answered).await
+}
+
+async fn there(answered: oneshot::Receiver<Answer>) -> Result<(), EngineError> {
     match answered.await {
         Ok(Answer::Taken) => Ok(()),
         _ => Err(EngineError::UnknownSession),

@@ -17,8 +17,9 @@ use crate::http::handshake::EngineError;
 use crate::http::posts::Posted;
 use crate::metrics::{Count, Level};
 
-/// Bytes of one answer, unless its first frame alone is larger.
-const ANSWER: usize = 1 << 20;
+/// Bytes of one answer, unless its first frame alone is larger. Once it is given, nothing counts it any more, and a client
+/// may take its time to read it: what waits longer waits in the outbox, which is bounded.
+const ANSWER: usize = 64 << 10;
 /// How long a closed session waits for a GET that it can tell, at most.
 const CLOSE_TIME: Duration = Duration::from_secs(30);
 /// How long a session that its client has closed is remembered, and how many are: its last GET may be on
@@ -52,6 +53,8 @@ pub(crate) enum Ask {
     Claim(Claim),
     /// Whether the session is there.
     Known { spot: Spot, answer: Answering },
+    /// The same, for a WebSocket that is about to be opened for it: the socket itself comes later.
+    Expect { spot: Spot, answer: Answering },
 }
 
 /// Where an answer goes. Whoever waits there may be gone: its guard says so.
@@ -62,7 +65,7 @@ pub(crate) type Answering = oneshot::Sender<Answer>;
 pub(crate) enum Answer {
     /// Packets.
     Payload(String),
-    /// The body of a POST was taken. To [`Ask::Known`]: it is there.
+    /// The body of a POST was taken. To [`Ask::Known`] and [`Ask::Expect`]: it is there.
     Taken,
     Refused(EngineError),
     /// It contradicts another request.
@@ -79,6 +82,10 @@ pub(crate) struct Polling {
     pub(super) post: Option<Upload>,
     /// The WebSocket that may take over.
     pub(super) candidate: Option<Box<Candidate>>,
+    /// A candidate's handshake is answered, but its socket has not come yet.
+    pub(super) expects: bool,
+    /// The GET that waits came in between: the client may have finished the upgrade before it asked.
+    pub(super) overtook: bool,
 }
 
 /// A POST that is being read, or whose commands wait.
@@ -130,6 +137,12 @@ impl Shard {
                 Err(error) => answer(to, Answer::Refused(error)),
             },
             Ask::Claim(claim) => self.claim(claim),
+            Ask::Expect { spot, answer: to } => {
+                if let Ok(polling) = self.polling_at(&spot) {
+                    polling.expects = true;
+                }
+                self.ask(Ask::Known { spot, answer: to });
+            }
             Ask::Known { spot, answer: to } => {
                 let unknown = Answer::Refused(EngineError::UnknownSession);
                 answer(to, if self.session_at(&spot).is_some() { Answer::Taken } else { unknown });
@@ -209,6 +222,7 @@ impl Shard {
             return self.remove(spot.slot, Disconnect::Packet);
         }
         polling.get = Some(to);
+        polling.overtook = polling.expects;
         let Some(connection) = self.connections.get(spot.slot as usize) else { return };
         if connection.outbox.is_empty()
             && let Some(closing) = connection.flow.closing

@@ -111,6 +111,7 @@ impl Shard {
         let decoder = Decoder::default();
         let stage = Stage::Open;
         if let Ok(polling) = self.polling_at(&spot) {
+            polling.expects = false;
             let candidate = Candidate { socket, decoder, text_only, permit, stage, until, noop_at: None };
             polling.candidate = Some(Box::new(candidate));
         }
@@ -156,7 +157,11 @@ impl Shard {
         // So little fits into every socket that takes anything.
         let written = wire.is_empty() || candidate.socket.write(&wire).is_ok_and(|count| count == wire.len());
         let over = candidate.stage == Stage::Over;
-        if probes > 0 {
+        if probes > 0 && polling.overtook {
+            // A `5` right behind it means that this GET is one too many.
+            candidate.hurry(self.now);
+            self.schedule(slot);
+        } else if probes > 0 {
             self.answer_get(slot, NOOP);
         }
         if !written || !over && (result.is_err() || closed.is_some()) {
@@ -174,7 +179,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let Transport::Polling(polling) = &mut connection.transport else { return };
         let Some(candidate) = polling.candidate.take() else { return };
-        let (get, post) = (polling.get.take(), polling.post.take());
+        let (get, post, overtook) = (polling.get.take(), polling.post.take(), polling.overtook);
         let Candidate { mut socket, decoder, text_only, .. } = *candidate;
         let readiness = Readiness::READABLE | Readiness::WRITABLE;
         let watched = self.poll.registry().reregister(&mut socket, Token(slot as usize), readiness);
@@ -189,7 +194,8 @@ impl Shard {
         }
         self.counters.add(Count::Upgraded, 1);
         if let Some(get) = get {
-            answer(get, Answer::Payload(CLOSE.to_owned()));
+            let late = Answer::Refused(EngineError::BadRequest);
+            answer(get, if overtook { late } else { Answer::Payload(CLOSE.to_owned()) });
         }
         if let Some(post) = post {
             // A client waits for its POST before it says `5`: this one's body would come out of turn.

@@ -210,7 +210,7 @@ fn bodies_are_bounded_and_a_larger_one_leaves_the_session() {
     polls.says("40/random,");
     assert_eq!(polls.get().status, 200);
     assert_eq!(node.metric(r#"fanfare_limit_reached_total{limit="max_payload"}"#), 3.0);
-    assert_eq!(node.metric("fanfare_post_bytes"), 0.0);
+    node.settles("fanfare_post_bytes", 0.0);
 }
 
 #[test]
@@ -345,12 +345,12 @@ fn volatile_is_dropped_where_no_get_waits() {
 }
 
 #[test]
-fn an_answer_has_a_megabyte_at_most_and_the_next_one_goes_on() {
+fn an_answer_has_a_bound_and_the_next_one_goes_on() {
     let node = Node::start(config());
     let mut polls = Polls::open(&node, "/socket.io/");
     polls.says("40\x1e421[\"join\",\"r\"]");
     polls.packets(2);
-    let filler = "x".repeat(300_000);
+    let filler = "x".repeat(20_000);
     node.publish((0..7).map(|n| format!(r#"{{"room":"r","event":"n","args":[{n},"{filler}"]}}"#)));
     node.settles("fanfare_outbox_frames", 7.0);
     let sizes: Vec<usize> = (0..3).map(|_| polls.get().body().split('\x1e').count()).collect();
